@@ -1,0 +1,169 @@
+"""What is asked: frozen, JSON-serialisable requests. Every field has bounds, a unit and a description.
+
+Command-line flags, the HTTP API and the forms are derived from these classes, so a new parameter is one field here.
+A field is `None` where it means "not given"; `Studio.submit` fills in the card's default and draws the seed *before*
+the job is stored, so a stored task can be replayed to the same result.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from studio.errors import InvalidTask
+
+MAX_SIDE = 2048
+MAX_SEED = 2**32 - 1
+
+SCHEDULERS = (
+    "default",
+    "DDIM",
+    "DDPM",
+    "DEIS",
+    "DPM++ 2M",
+    "DPM++ 2M Karras",
+    "DPM2",
+    "Euler",
+    "Euler a",
+    "Heun",
+    "LCM",
+    "LMS",
+    "PNDM",
+    "UniPC",
+)
+
+AssetId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", json_schema_extra={"asset": True})]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Point = tuple[float, float, Literal[0, 1]]  # x px, y px, 1 = part of the thing, 0 = not
+Box = tuple[float, float, float, float]  # x1 y1 x2 y2 px
+
+
+class Task(BaseModel):
+    """Base of all tasks. `kind` names the class in TASKS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    kind: ClassVar[str] = ""
+
+    def assets(self) -> tuple[str, ...]:
+        """Ids of the assets this task reads, in field order, without repeats."""
+        found = [
+            value
+            for name, field in type(self).model_fields.items()
+            if _is_asset(field) and (value := getattr(self, name)) is not None
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict with the task's kind under "task"; `parse_task` reads it back."""
+        return {"task": self.kind, **self.model_dump(mode="json")}
+
+
+def _is_asset(field: Any) -> bool:
+    """True where a field holds an AssetId or None."""
+    return "AssetId" in str(field.annotation) or _mentions_asset(field)
+
+
+def _mentions_asset(field: Any) -> bool:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and extra.get("asset"):
+        return True
+    return any(
+        isinstance(meta, type(Field())) and isinstance(meta.json_schema_extra, dict) and meta.json_schema_extra.get("asset")
+        for arg in getattr(field.annotation, "__args__", ())
+        for meta in getattr(arg, "__metadata__", ())
+    )
+
+
+class Generate(Task):
+    """Text to image; image to image when `image` is given; inpainting when `mask` is given too."""
+
+    kind: ClassVar[str] = "generate"
+
+    prompt: str = Field("", max_length=2000, description="What the picture shows.")
+    negative_prompt: str = Field("", max_length=2000, description="What it should not show.")
+    steps: int | None = Field(None, ge=1, le=150, description="Denoising steps. More take longer and add detail.")
+    guidance_scale: float | None = Field(
+        None, ge=0, le=30, description="Higher follows the prompt more closely and varies less. 1 or less turns it off."
+    )
+    scheduler: Literal[SCHEDULERS] = Field("default", description="How noise is removed step by step.")  # type: ignore[valid-type]
+    width: int | None = Field(None, ge=64, le=MAX_SIDE, multiple_of=8, description="Width in pixels.")
+    height: int | None = Field(None, ge=64, le=MAX_SIDE, multiple_of=8, description="Height in pixels.")
+    seed: Seed | None = Field(None, description="Same seed, same picture. Empty draws a new one.")
+    count: int = Field(1, ge=1, le=16, description="How many pictures. Picture k uses seed + k.")
+    image: AssetId | None = Field(None, description="Start from this picture instead of noise.")
+    mask: AssetId | None = Field(None, description="Repaint only where this mask is white.")
+    strength: float = Field(
+        0.6, gt=0, le=1, description="How far to move away from the start picture. 1 ignores it, 0.1 barely touches it."
+    )
+
+    @model_validator(mode="after")
+    def _mask_needs_image(self) -> Generate:
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask needs a picture to repaint; choose an image")
+        return self
+
+
+class Detect(Task):
+    """Find things: boxes with class names and scores."""
+
+    kind: ClassVar[str] = "detect"
+
+    image: AssetId = Field(description="The picture to look at.")
+    confidence: float = Field(0.25, ge=0, le=1, description="Leave out what the model is less sure of than this.")
+    iou: float = Field(0.45, ge=0, le=1, description="Two boxes of a class that overlap more than this count as one.")
+    classes: tuple[str, ...] = Field((), max_length=500, description="Only these classes. Empty means all.")
+    max_detections: int = Field(300, ge=1, le=1000, description="At most this many boxes, best first.")
+
+
+class Segment(Task):
+    """Cut out: masks from clicks, from a box, or of everything."""
+
+    kind: ClassVar[str] = "segment"
+
+    image: AssetId = Field(description="The picture to cut from.")
+    points: tuple[Point, ...] = Field(
+        (), max_length=256, description="Clicks as x,y,label in pixels; label 1 is on the thing, 0 is not."
+    )
+    box: Box | None = Field(None, description="A box around the thing as x1,y1,x2,y2 in pixels.")
+    everything: bool = Field(False, description="Find all segments instead of one thing.")
+    points_per_side: int = Field(16, ge=4, le=64, description="Grid density of 'everything'. Denser finds smaller things.")
+    min_area: int = Field(64, ge=1, le=10_000_000, description="Leave out segments smaller than this many pixels.")
+    scale: float = Field(100.0, ge=1, le=10_000, description="Felzenszwalb: larger makes larger segments.")
+    brush: int = Field(9, ge=1, le=200, description="GrabCut and watershed: width of a click's mark in pixels.")
+
+    @model_validator(mode="after")
+    def _box_has_area(self) -> Segment:
+        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError("the box is empty or inverted; give x1,y1,x2,y2 with x1 < x2 and y1 < y2")
+        return self
+
+
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (Generate, Detect, Segment)}
+
+
+def make_task(kind: str, fields: dict[str, Any]) -> Task:
+    """A checked task of that kind. Raises InvalidTask with one readable sentence per wrong field."""
+    if kind not in TASKS:
+        raise InvalidTask(f"There is no task called {kind!r}.", f"Choose one of: {', '.join(TASKS)}.")
+    try:
+        return TASKS[kind].model_validate(fields)
+    except ValidationError as error:
+        raise InvalidTask(_sentence(error), "Correct the value and run again; nothing was lost.") from error
+
+
+def parse_task(data: dict[str, Any]) -> Task:
+    """The inverse of `Task.to_json`. Raises InvalidTask."""
+    fields = dict(data)
+    return make_task(str(fields.pop("task", "")), fields)
+
+
+def _sentence(error: ValidationError) -> str:
+    """Pydantic's findings as prose: "steps: Input should be less than or equal to 150 (it was 1000000000)."."""
+    parts = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        shown = "" if item["type"] in ("value_error", "missing") else f" (it was {str(item['input'])[:60]!r})"
+        parts.append(f"{name}: {text}{shown}" if name else text)
+    return "; ".join(parts) + "."
