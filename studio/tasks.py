@@ -33,7 +33,7 @@ SCHEDULERS = (
     "UniPC",
 )
 
-AssetId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", json_schema_extra={"asset": True})]
+AssetId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Point = tuple[float, float, Literal[0, 1]]  # x px, y px, 1 = part of the thing, 0 = not
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2 px
@@ -44,41 +44,23 @@ class Task(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: ClassVar[str] = ""
+    asset_fields: ClassVar[tuple[str, ...]] = ("image",)
 
     def assets(self) -> tuple[str, ...]:
         """Ids of the assets this task reads, in field order, without repeats."""
-        found = [
-            value
-            for name, field in type(self).model_fields.items()
-            if _is_asset(field) and (value := getattr(self, name)) is not None
-        ]
-        return tuple(dict.fromkeys(found))
+        found = (getattr(self, name) for name in self.asset_fields)
+        return tuple(dict.fromkeys(id_ for id_ in found if id_ is not None))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with the task's kind under "task"; `parse_task` reads it back."""
         return {"task": self.kind, **self.model_dump(mode="json")}
 
 
-def _is_asset(field: Any) -> bool:
-    """True where a field holds an AssetId or None."""
-    return "AssetId" in str(field.annotation) or _mentions_asset(field)
-
-
-def _mentions_asset(field: Any) -> bool:
-    extra = field.json_schema_extra
-    if isinstance(extra, dict) and extra.get("asset"):
-        return True
-    return any(
-        isinstance(meta, type(Field())) and isinstance(meta.json_schema_extra, dict) and meta.json_schema_extra.get("asset")
-        for arg in getattr(field.annotation, "__args__", ())
-        for meta in getattr(arg, "__metadata__", ())
-    )
-
-
 class Generate(Task):
     """Text to image; image to image when `image` is given; inpainting when `mask` is given too."""
 
     kind: ClassVar[str] = "generate"
+    asset_fields: ClassVar[tuple[str, ...]] = ("image", "mask")
 
     prompt: str = Field("", max_length=2000, description="What the picture shows.")
     negative_prompt: str = Field("", max_length=2000, description="What it should not show.")
