@@ -38,7 +38,7 @@ def install() -> bool:
         library.define(schema)
     library.impl("nms", nms, "CPU")
     library.impl("qnms", nms, "CPU")
-    vision = importlib.import_module("torchvision")
+    vision: Any = importlib.import_module("torchvision")
     vision._studio_guard = library  # the operators live as long as the module does
     extension = importlib.import_module("torchvision.extension")
     boxes = importlib.import_module("torchvision.ops.boxes")
