@@ -58,7 +58,7 @@ class Card(BaseModel):
     commercial: bool | None = None  # None: read the licence
     source: Source
     size: int | None = Field(None, ge=0, description="Bytes to download or on disk; None where unknown.")
-    memory: int | None = Field(None, ge=0, description="Bytes of RAM at peak, as measured or published; None: estimated.")
+    memory: int | None = Field(None, ge=0, description="Bytes of RAM at peak, measured or published; None: estimated.")
     sha256: dict[str, str] = Field(default_factory=dict, description="Published hash per file; never invented.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Task fields this model prefers.")
     options: dict[str, Any] = Field(default_factory=dict, description="What the engine needs to know.")

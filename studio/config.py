@@ -22,10 +22,14 @@ class Config(BaseSettings):
     offline: bool = Field(False, description="Never open a connection to another machine.")
     host: str = Field("127.0.0.1", description="Address the page is served on.")
     port: int = Field(7860, ge=0, le=65535, description="Port the page is served on; 0 takes a free one.")
-    home: Path = Field(default_factory=lambda: user_data_path("image-studio"), description="Pictures, jobs, imported models.")
-    cache: Path = Field(default_factory=lambda: user_cache_path("image-studio"), description="What can be computed again.")
+    home: Path = Field(
+        default_factory=lambda: user_data_path("image-studio"), description="Pictures, jobs and imported models."
+    )
+    cache: Path = Field(
+        default_factory=lambda: user_cache_path("image-studio"), description="What can be computed anew."
+    )
     models: Path = Field(ROOT / "models", description="Cards and shipped weights.")
-    memory_mb: int | None = Field(None, ge=64, description="RAM budget for models; half of the machine's when not given.")
+    memory_mb: int | None = Field(None, ge=64, description="RAM budget for models; half of the RAM if not given.")
     disk_gb: float = Field(30.0, gt=0, description="Disk budget for downloaded models.")
     queue: int = Field(16, ge=1, le=1000, description="How many jobs may wait.")
     prewarm: bool = Field(True, description="Get the libraries ready once the page is up.")

@@ -109,7 +109,7 @@ class Segment(Task):
     )
     box: Box | None = Field(None, description="A box around the thing as x1,y1,x2,y2 in pixels.")
     everything: bool = Field(False, description="Find all segments instead of one thing.")
-    points_per_side: int = Field(16, ge=4, le=64, description="Grid density of 'everything'. Denser finds smaller things.")
+    points_per_side: int = Field(16, ge=4, le=64, description="Grid of 'everything'. Denser finds smaller ones.")
     min_area: int = Field(64, ge=1, le=10_000_000, description="Leave out segments smaller than this many pixels.")
     scale: float = Field(100.0, ge=1, le=10_000, description="Felzenszwalb: larger makes larger segments.")
     brush: int = Field(9, ge=1, le=200, description="GrabCut and watershed: width of a click's mark in pixels.")

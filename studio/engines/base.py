@@ -28,9 +28,10 @@ class Result:
         images: uint8 (H, W, 3) RGB, or (H, W, 4) RGBA for cut-outs.
         masks: bool (H, W), same size as the task's image, best first.
         data: JSON facts. Generate: {"seeds": [int], "width": int, "height": int}.
-            Detect: {"width", "height", "boxes": [[x1, y1, x2, y2] px], "scores": [float], "labels": [str], "model_classes": [str]};
-            codes carry their text under "texts".
-            Segment: {"width", "height", "scores": [float per mask], "areas": [px per mask], "boxes": [[x1, y1, x2, y2]]}.
+            Detect: {"width", "height", "boxes": [[x1, y1, x2, y2] px], "scores": [float], "labels": [str],
+            "model_classes": [str]}; codes carry their text under "texts".
+            Segment: {"width", "height", "scores": [float per mask], "areas": [px per mask],
+            "boxes": [[x1, y1, x2, y2]]}.
             Every engine adds "seconds": {"phase": float} of what it measured.
     """
 

@@ -1,0 +1,129 @@
+"""The one border that pictures cross: bytes of any origin in, RGB uint8 (H, W, 3) out, or InvalidImage.
+
+Decided by content, never by name. Limits are checked on the header, before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, PngImagePlugin
+
+from studio.errors import InvalidImage
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP")
+MAX_BYTES = 40 * 2**20
+MAX_PIXELS = 25_000_000
+MAX_SIDE = 10_000
+
+_CHOOSE = "Choose a PNG, JPEG, WebP, GIF or BMP picture."
+# What Pillow and the codecs beneath it raise on broken or hostile files.
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    Image.DecompressionBombError,
+)
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """First frame of the file as RGB uint8 (H, W, 3): EXIF orientation applied, transparency laid on white.
+
+    Raises:
+        InvalidImage: not a picture, truncated, or larger than the limits above.
+    """
+    image = _load(data)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))
+
+
+def decode_mask(data: bytes) -> NDArray[np.bool_]:
+    """The file as a mask (H, W): where it is opaque if it has transparency, else where it is lighter than mid grey."""
+    image = _load(data)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            return alpha > 127
+    return np.asarray(image.convert("L")) > 127
+
+
+def read_text(data: bytes) -> dict[str, str]:
+    """Text chunks of a PNG ("parameters" is where generators keep their settings); empty for anything else."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
+    except _BROKEN:
+        return {}
+
+
+def encode_png(picture: NDArray[np.generic], text: Mapping[str, str] | None = None) -> bytes:
+    """PNG bytes of uint8 (H, W, 3), uint8 (H, W, 4) or bool (H, W), with text chunks."""
+    pixels = picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
+    info = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, compress_level=4)
+    return buffer.getvalue()
+
+
+def thumbnail(picture: NDArray[np.generic], side: int = 320) -> bytes:
+    """WebP bytes, longer side at most `side` px."""
+    pixels = picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=82, method=2)
+    return buffer.getvalue()
+
+
+def _load(data: bytes) -> Image.Image:
+    if not data:
+        raise InvalidImage("The file is empty.", _CHOOSE)
+    if len(data) > MAX_BYTES:
+        raise InvalidImage(
+            f"The file has {len(data) / 2**20:.0f} MB; {MAX_BYTES >> 20} MB is the most.", "Scale it down."
+        )
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InvalidImage("The picture opens to far more pixels than fit.", "Scale it down and try again.") from error
+    except _BROKEN as error:
+        raise InvalidImage("This file is not a picture the studio can read.", _CHOOSE) from error
+    _check_size(*image.size)
+    try:
+        image.seek(0)
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except _BROKEN as error:
+        raise InvalidImage("The picture is cut short or damaged.", "Save or download it again.") from error
+    return _to_8_bit(image)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise InvalidImage(
+            f"The picture is {width} × {height} px; {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} px a side are the most.",
+            "Scale it down and try again.",
+        )
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit greys to 8 bit by their range; everything else unchanged (Pillow reads 16-bit RGB as 8 bit itself)."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image, dtype=np.float64)
+    top = 65535.0 if values.max(initial=0) > 255 else 255.0
+    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
