@@ -11,18 +11,13 @@ Cards are data. A card whose values are wrong raises CardError naming the file a
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.errors import CardError, NotFound
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class Source(BaseModel):

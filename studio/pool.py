@@ -107,7 +107,7 @@ class Pool:
         need = self.predicted(card)
         if need > self.budget:
             raise OutOfMemory(
-                f"{card.title} needs about {need / 2**20:.0f} MB of memory; the studio may use {self.budget / 2**20:.0f} MB.",
+                f"{card.title} needs about {need >> 20} MB of memory; the studio may use {self.budget >> 20} MB.",
                 "Choose a smaller model or raise the memory budget (--memory-mb).",
             )
         idle = sorted(

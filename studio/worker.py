@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from studio.airgap import Airgap
 from studio.cards import Card
 from studio.device import Device
 from studio.engines.base import ENGINES, Engine, Result
@@ -53,8 +54,9 @@ _ENVIRONMENT = {
 
 
 def prepare_environment() -> None:
-    """Tells the libraries to stay offline. Runs in the child, before any of them is imported."""
+    """Tells the libraries to stay offline, and makes sure of it. Runs in the child, before any of them is imported."""
     os.environ.update(_ENVIRONMENT)
+    Airgap().close()
 
 
 class Worker:

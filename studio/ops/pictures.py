@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from studio.errors import InvalidImage
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 10_000
@@ -115,8 +115,8 @@ def _load(data: bytes) -> Image.Image:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise InvalidImage(
-            f"The picture is {width} × {height} px; {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} px a side are the most.",
-            "Scale it down and try again.",
+            f"The picture is {width} × {height} px, which is more than the studio opens.",
+            f"Scale it down to at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} px a side.",
         )
 
 

@@ -1,0 +1,19 @@
+"""The composition root: settings, machine, studio, faces. Starts everything, decides nothing."""
+
+from __future__ import annotations
+
+import os
+
+# Before any library reads them: no telemetry, no analytics, no share tunnel.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def main() -> None:
+    from apps.cli import cli
+
+    cli(prog_name="python app.py")
+
+
+if __name__ == "__main__":
+    main()

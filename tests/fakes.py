@@ -1,0 +1,108 @@
+"""Stand-ins with the shape of the real thing: a Report without a pipe, and an engine whose every step is a choice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studio.cards import Card, Source
+from studio.device import Device
+from studio.engines.base import Report, Result
+from studio.errors import Cancelled, Unsupported
+from studio.tasks import Generate, Task
+
+
+class FakeReport:
+    """A Report that remembers. `cancel_after` steps it raises Cancelled.
+
+    Args:
+        assets: pictures by id, RGB uint8 (H, W, 3).
+    """
+
+    def __init__(
+        self, assets: dict[str, NDArray[np.uint8]] | None = None, cache: Path = Path(), cancel_after: int | None = None
+    ) -> None:
+        self.assets = assets or {}
+        self.cache = cache
+        self.cancel_after = cancel_after
+        self.steps: list[tuple[int, int, str]] = []
+        self.previews: list[NDArray[np.uint8]] = []
+
+    def progress(self, step: int, total: int, phase: str = "") -> None:
+        if self.cancel_after is not None and len(self.steps) >= self.cancel_after:
+            raise Cancelled
+        self.steps.append((step, total, phase))
+
+    def preview(self, image: NDArray[np.uint8]) -> None:
+        self.previews.append(image)
+
+    def asset(self, id: str) -> NDArray[np.uint8]:
+        return self.assets[id]
+
+
+class PacedEngine:
+    """A real engine in a real worker, as slow or as broken as the prompt says.
+
+    Prompts: "slow" (50 ms a step), "crash" (an ordinary bug), "die" (killed as by the system), "deaf" (says nothing),
+    "refuse" (a StudioError). Anything else paints a picture from the seed.
+    """
+
+    def __init__(self, card: Card, folder: Path, device: Device) -> None:
+        if card.options.get("broken"):
+            raise Unsupported("This card cannot be loaded.", "Choose another.")
+        self._ballast = np.ones(int(card.options.get("megabytes", 0)) * 2**17)
+
+    def run(self, task: Task, report: Report) -> Result:
+        assert isinstance(task, Generate)
+        steps = task.steps or 1
+        for step in range(steps):
+            report.progress(step, steps, "step")
+            _ACTS.get(task.prompt, lambda: None)()
+        rng = np.random.default_rng(task.seed)
+        image = rng.integers(0, 256, (task.height or 64, task.width or 64, 3), dtype=np.uint8)
+        report.preview(image[::4, ::4])
+        report.progress(steps, steps, "step")
+        return Result(images=(image,), data={"seeds": [task.seed], "seconds": {}, "infotext": [task.prompt]})
+
+    def close(self) -> None:
+        self._ballast = np.empty(0)
+
+
+def _crash() -> None:
+    raise ZeroDivisionError("an ordinary bug")
+
+
+def _refuse() -> None:
+    raise Unsupported("That cannot be done.", "Do something else.")
+
+
+_ACTS: dict[str, Any] = {
+    "slow": lambda: time.sleep(0.05),
+    "crash": _crash,
+    "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "deaf": lambda: time.sleep(60),
+    "refuse": _refuse,
+}
+
+DEVICE = Device("test", 1, 8 * 2**30, "cpu")
+
+
+def paced_card(id: str = "paced", **options: Any) -> Card:
+    """A card served by PacedEngine (put `PACED` into ENGINES as "paced" first; see the `paced` fixture)."""
+    return Card(
+        id=id,
+        title=id.title(),
+        tasks=("generate",),
+        engine="paced",
+        licence="Apache-2.0",
+        source=Source(kind="none"),
+        memory=int(options.get("memory", 60 * 2**20)),
+        options=options,
+        defaults={"steps": 4, "width": 64, "height": 64},
+    )

@@ -1,0 +1,127 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from studio.engines.base import Result
+from studio.errors import DiskFull, InvalidImage, NotFound
+from studio.library import Library
+from studio.ops import pictures
+from studio.tasks import Detect, Generate, Segment
+
+RED = np.full((20, 30, 3), (200, 0, 0), np.uint8)
+BLUE = np.full((20, 30, 3), (0, 0, 200), np.uint8)
+HALF = np.arange(30)[None].repeat(20, 0) < 15
+
+
+@pytest.fixture
+def library(tmp_path):
+    return Library(tmp_path)
+
+
+def generated(library, picture=RED, prompt="a red thing", **options):
+    result = Result(images=(picture,), data={"infotext": [f"{prompt}\nSteps: 4"]})
+    return library.add(Generate(prompt=prompt, seed=0), "starter", "abc", result, **options)
+
+
+def test_the_same_picture_is_stored_once(library):
+    first = library.add_image(pictures.encode_png(RED), "a.png")
+    assert library.add_image(RED, "b.png").id == first.id
+    assert (library.pixels(first.id) == RED).all()
+    assert first.thumb.read_bytes()[8:12] == b"WEBP"
+
+
+def test_a_mask_and_a_picture_of_the_same_pixels_are_two(library):
+    mask = library.add_mask(HALF)
+    assert mask.kind == "mask"
+    assert (library.mask(mask.id) == HALF).all()
+
+
+def test_a_generated_file_carries_its_settings(library):
+    asset = generated(library).outputs[0]
+    assert pictures.read_text(asset.path.read_bytes())["parameters"].startswith("a red thing")
+
+
+def test_an_artifact_comes_back_as_it_went_in(library):
+    artifact = generated(library)
+    assert library.get(artifact.id) == artifact
+    assert artifact.task == Generate(prompt="a red thing", seed=0)
+
+
+def test_list_filters_by_kind_text_and_owner(library):
+    picture = generated(library).outputs[0]
+    found = Result(data={"labels": ["cat"], "scores": [0.9], "boxes": [[0, 0, 5, 5]]})
+    library.add(Detect(image=picture.id), "yolo", "", found, owner="someone")
+    generated(library, BLUE, "draft", kept=False)
+    assert [a.task.kind for a in library.list()] == ["detect", "generate"]
+    assert [a.task.kind for a in library.list(kind="generate")] == ["generate"]
+    assert [a.card for a in library.list(text="cat")] == ["yolo"]
+    assert library.list(text="100%") == []
+    assert [a.owner for a in library.list(owner="local")] == ["local"]
+
+
+def test_a_draft_is_listed_once_it_is_kept(library):
+    draft = generated(library, kept=False)
+    assert library.list() == []
+    library.keep(draft.id)
+    assert [a.id for a in library.list()] == [draft.id]
+
+
+def test_drafts_go_with_time(library):
+    draft = generated(library, kept=False)
+    kept = generated(library, BLUE)
+    library.drop_drafts(older_than=draft.created + 100)
+    with pytest.raises(NotFound):
+        library.get(draft.id)
+    assert library.get(kept.id)
+
+
+def test_lineage_goes_back_to_what_was_brought_in(library):
+    start = library.add_image(BLUE, "photo.jpg")
+    result = Result(images=(RED,), data={})
+    edited = library.add(Generate(prompt="redder", image=start.id, seed=1), "starter", "", result)
+    cut = library.add(Segment(image=edited.outputs[0].id, points=((1, 1, 1),)), "sam", "", Result(masks=(HALF,)))
+    ancestry = library.lineage(cut.id)
+    ((parent, maker),) = ancestry.parents
+    assert parent.id == edited.outputs[0].id
+    assert maker.artifact.id == edited.id
+    ((origin, nobody),) = maker.parents
+    assert (origin.id, nobody) == (start.id, None)
+
+
+def test_delete_takes_the_files_unless_something_else_uses_them(library):
+    first = generated(library)
+    picture = first.outputs[0]
+    second = library.add(Detect(image=picture.id), "yolo", "", Result(data={}))
+    library.delete(first.id)
+    assert picture.path.exists()
+    library.delete(second.id)
+    library.delete(second.id)
+    again = generated(library, BLUE)
+    library.delete(again.id)
+    assert not again.outputs[0].path.exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(library, monkeypatch, tmp_path):
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DiskFull, match="disk is full"):
+            generated(library)
+    assert not list(tmp_path.rglob("*.part"))
+    assert library.list() == []
+    assert generated(library).outputs
+
+
+def test_bad_pictures_do_not_enter(library):
+    with pytest.raises(InvalidImage):
+        library.add_image(b"not a picture")
+
+
+def test_two_apps_on_one_library(tmp_path):
+    one, two = Library(tmp_path), Library(tmp_path)
+    artifact = generated(one)
+    assert two.get(artifact.id) == artifact
