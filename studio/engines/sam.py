@@ -1,0 +1,292 @@
+"""Segment Anything: clicks or a box to masks, or everything in the picture.
+
+The picture is encoded once (seconds with the large encoders), its embedding kept in memory and on disk; each click
+after that only runs the small decoder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from studio.cards import Card
+from studio.device import Device
+from studio.engines import sam_weights
+from studio.engines.base import Report, Result
+from studio.engines.embeddings import Embedding, EmbeddingCache
+from studio.errors import IntegrityError, InvalidTask, OutOfMemory, Unsupported
+from studio.ops import masks as ops
+from studio.tasks import Segment, Task
+
+RECENT = 4  # embeddings in memory, about 4 MB each
+CHOICES = 3  # masks to choose from after a click
+BATCH = 16  # grid points decoded at once: 130 MB with the published decoders, and soon enough cancelled
+MAX_SEGMENTS = 256
+MAX_SEGMENT_BYTES = 512 * 2**20  # all masks of 'everything', one byte a pixel
+
+# What 'everything' lets through, as in segment_anything; a card's options may say otherwise.
+FILTER: Mapping[str, float] = {"min_score": 0.88, "min_stability": 0.95, "max_overlap": 0.7}
+
+
+class Prompt(NamedTuple):
+    """What is shown to the decoder, in pixels of the picture: B prompts of K clicks, or of a box, or of both."""
+
+    points: NDArray[np.float32] | None = None  # (B, K, 2), x y
+    labels: NDArray[np.int64] | None = None  # (B, K), 1 on the thing, 0 not
+    boxes: NDArray[np.float32] | None = None  # (B, 4), x1 y1 x2 y2
+
+    @property
+    def is_one_click(self) -> bool:
+        return self.boxes is None and self.points is not None and self.points.shape[1] == 1
+
+
+class Candidates(NamedTuple):
+    """Low-resolution masks on their way: logits (N, h, w), predicted IoU (N,)."""
+
+    logits: NDArray[np.float16]
+    scores: NDArray[np.float32]
+
+
+class SamEngine:
+    """A network of `studio.nets.sam`: `config.json` beside `model.safetensors`, or one .safetensors file whose
+    published layout the card's option "architecture" names.
+    """
+
+    def __init__(self, card: Card, folder: Path, device: Device) -> None:
+        self._card = card
+        self._where = _torch_device(device)
+        self._filter = {name: float(card.options.get(name, value)) for name, value in FILTER.items()}
+        file, config = sam_weights.find(folder), sam_weights.read_config(card, folder)
+        with _memory_errors(card):
+            self._model = sam_weights.load(file, config).to(self._where)
+        self._digest = sam_weights.digest(file, config)
+        self._recent: OrderedDict[str, Embedding] = OrderedDict()
+        self._size: int = self._model.image_encoder.img_size
+        with torch.inference_mode():
+            self._positions = self._model.prompt_encoder.get_dense_pe()  # (1, C, h, w)
+
+    def run(self, task: Task, report: Report) -> Result:
+        """Masks of a Segment task: three to choose from for clicks and boxes, best predicted IoU first; with
+        `everything` (which makes clicks and box unnecessary and unread) all segments, largest first.
+
+        Raises InvalidTask for prompts that mark nothing or lie outside the picture.
+        """
+        if not isinstance(task, Segment):
+            raise Unsupported(f"{self._card.title} cuts things out; it cannot {task.kind}.", "Choose another model.")
+        _check_prompt(task)
+        started = time.perf_counter()
+        with _memory_errors(self._card), torch.inference_mode():
+            embedding, is_cached = self._embedding(task.image, report)
+            encoded = time.perf_counter()
+            find = self._everything if task.everything else self._one_thing
+            masks, scores = find(embedding, task, report)
+        seconds = {"embedding": encoded - started, "decode": time.perf_counter() - encoded}
+        data = {
+            "width": embedding.width,
+            "height": embedding.height,
+            "scores": [round(float(score), 4) for score in scores],
+            "areas": [ops.area(mask) for mask in masks],
+            "boxes": ops.boxes(masks).tolist(),
+            "embedding_cached": is_cached,
+            "seconds": {phase: round(spent, 4) for phase, spent in seconds.items()},
+        }
+        return Result(masks=tuple(masks), data=data)
+
+    def close(self) -> None:
+        self._recent.clear()
+        del self._model
+        if self._where.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # ── the slow half ────────────────────────────────────────────────────────
+
+    def _embedding(self, asset: str, report: Report) -> tuple[Embedding, bool]:
+        """The picture's embedding, and whether it was there already."""
+        key = hashlib.sha256(f"{self._digest} {asset}".encode()).hexdigest()
+        cache = EmbeddingCache(report.cache / "embeddings")
+        channels = self._positions.shape[1]
+        found = self._recent.get(key) or cache.read(key, channels)
+        is_cached = found is not None
+        if found is None:
+            report.progress(0, 2, "encoding picture")
+            found = self._encode(report.asset(asset))
+            cache.write(key, found)
+        self._recent[key] = found
+        self._recent.move_to_end(key)
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return found, is_cached
+
+    def _encode(self, image: NDArray[np.uint8]) -> Embedding:
+        """uint8 (H, W, 3) -> features float16 (C, h, w)."""
+        height, width = image.shape[:2]
+        inner_height, inner_width = _inner_size(height, width, self._size)
+        scaled = Image.fromarray(image).resize((inner_width, inner_height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(scaled)).permute(2, 0, 1).float()  # (3, h, w), 0..255
+        features = self._model.image_encoder(self._model.preprocess(pixels.to(self._where))[None])[0]
+        if not torch.isfinite(features).all():
+            raise IntegrityError(
+                f"{self._card.title} computes no numbers from this picture.", "Its weights are damaged: get them again."
+            )
+        limit = torch.finfo(torch.float16).max
+        return Embedding(features.clamp(-limit, limit).half().cpu().numpy(), height, width)
+
+    # ── the quick half ───────────────────────────────────────────────────────
+
+    def _one_thing(
+        self, embedding: Embedding, task: Segment, report: Report
+    ) -> tuple[list[ops.Mask], NDArray[np.float32]]:
+        prompt = _prompt(task, embedding.height, embedding.width)
+        report.progress(1, 2, "decoding")
+        # One click may mean a part or the whole: three tokens answer. More than that is clear,
+        # and then the published weights answer best with the single-mask token, which is the first.
+        first = 1 if prompt.is_one_click else 0
+        logits, scores = (found[0, first:] for found in self._decode(embedding, prompt))
+        best = scores.argsort(descending=True, stable=True)[:CHOICES]
+        masks = [self._full_size(logits[i], embedding) for i in best.tolist()]
+        report.progress(2, 2, "decoding")
+        return masks, scores[best].cpu().numpy()
+
+    def _everything(
+        self, embedding: Embedding, task: Segment, report: Report
+    ) -> tuple[list[ops.Mask], NDArray[np.float32]]:
+        points = _grid(task.points_per_side, embedding.height, embedding.width)  # (N, 1, 2)
+        batches = [points[i : i + BATCH] for i in range(0, len(points), BATCH)]
+        total = len(batches) + 1
+        parts: list[Candidates] = []
+        for step, batch in enumerate(batches):
+            report.progress(step, total, "decoding")
+            logits, scores = self._decode(embedding, Prompt(batch, np.ones(batch.shape[:2], np.int64)))
+            parts.append(self._worth_keeping(logits[:, 1:].flatten(0, 1), scores[:, 1:].flatten(), embedding, task))
+            parts = [self._without_doubles(parts, embedding)]
+        pairs = []
+        limit = min(MAX_SEGMENTS, max(1, MAX_SEGMENT_BYTES // (embedding.height * embedding.width)))
+        for logit, score in zip(parts[0].logits[:limit], parts[0].scores[:limit], strict=True):
+            report.progress(len(batches), total, "drawing masks")
+            mask = self._full_size(torch.from_numpy(logit).to(self._where), embedding)
+            mask = ops.remove_specks(ops.fill_holes(mask, task.min_area), task.min_area)
+            if mask.any():
+                pairs.append((mask, score))
+        pairs.sort(key=lambda pair: -ops.area(pair[0]))
+        report.progress(total, total, "drawing masks")
+        return [mask for mask, _ in pairs], np.array([score for _, score in pairs], np.float32)
+
+    def _worth_keeping(self, logits: Tensor, scores: Tensor, embedding: Embedding, task: Segment) -> Candidates:
+        """Those that are sure of themselves, stable and large enough. Logits come as (N, h, w), scores as (N,)."""
+        is_sure = scores > self._filter["min_score"]
+        values, sure_scores = logits[is_sure].cpu().numpy(), scores[is_sure].cpu().numpy()
+        visible, threshold = self._visible(values, embedding), self._model.mask_threshold
+        pixels = embedding.height * embedding.width / visible[0].size if len(visible) else 0.0  # per value
+        areas = np.count_nonzero(visible > threshold, axis=(1, 2)) * pixels
+        is_stable = ops.stability(visible, threshold) >= self._filter["min_stability"]
+        stays = is_stable & (areas >= task.min_area / 2)  # the exact area is measured at full size
+        return Candidates(values[stays].clip(-60000, 60000).astype(np.float16), sure_scores[stays])
+
+    def _without_doubles(self, parts: list[Candidates], embedding: Embedding) -> Candidates:
+        """Of masks that nearly coincide only the best, best first."""
+        logits, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        visible = self._visible(logits, embedding) > self._model.mask_threshold
+        kept = ops.nms(visible, scores, self._filter["max_overlap"])
+        return Candidates(logits[kept], scores[kept])
+
+    def _visible(self, logits: NDArray[Any], embedding: Embedding) -> NDArray[Any]:
+        """The part of logits (N, h, w) that shows the picture; the rest is padding to a square."""
+        inner = np.array(_inner_size(embedding.height, embedding.width, self._size))
+        rows, columns = np.ceil(inner * logits.shape[-1] / self._size).astype(int)
+        return logits[:, :rows, :columns]
+
+    def _decode(self, embedding: Embedding, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        """Logits float (B, 4, h, w) and predicted IoU (B, 4) for B prompts; the first is the single-mask token's."""
+        height, width = _inner_size(embedding.height, embedding.width, self._size)
+        scale = np.array([width / embedding.width, height / embedding.height], np.float32)
+        points = boxes = None
+        if prompt.points is not None:
+            points = self._tensor(prompt.points * scale), self._tensor(prompt.labels)
+        if prompt.boxes is not None:
+            boxes = self._tensor(prompt.boxes * np.tile(scale, 2))
+        sparse, dense = self._model.prompt_encoder(points=points, boxes=boxes, masks=None)
+        logits, scores = self._model.mask_decoder.predict_masks(
+            image_embeddings=self._tensor(embedding.features).float()[None],  # (1, C, h, w)
+            image_pe=self._positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+        return logits.float(), scores.float()
+
+    def _full_size(self, logits: Tensor, embedding: Embedding) -> ops.Mask:
+        """Low-resolution logits (h, w) -> the mask in the picture's size, bool (H, W)."""
+        height, width = embedding.height, embedding.width
+        inner = _inner_size(height, width, self._size)
+        full = self._model.postprocess_masks(logits.float()[None, None], inner, (height, width))[0, 0]
+        return np.asarray((full > self._model.mask_threshold).cpu().numpy())
+
+    def _tensor(self, array: NDArray[Any] | None) -> Tensor:
+        return torch.as_tensor(array, device=self._where)
+
+
+def _prompt(task: Segment, height: int, width: int) -> Prompt:
+    """The task's clicks and box as the decoder wants them. Raises InvalidTask for what lies outside the picture."""
+    size = f"the picture is {width} × {height} px"
+    for x, y, _ in task.points:
+        if not (0 <= x < width and 0 <= y < height):
+            raise InvalidTask(f"The click at {x:g}, {y:g} lies outside: {size}.", "Click inside the picture.")
+    prompt = Prompt()
+    if task.points:
+        clicks = np.array(task.points, np.float32)  # (K, 3)
+        prompt = Prompt(clicks[None, :, :2], clicks[None, :, 2].astype(np.int64))
+    if task.box is None:
+        return prompt
+    clipped = np.clip(np.array(task.box, np.float32), 0, [width, height, width, height])
+    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        raise InvalidTask(f"The box lies outside: {size}.", "Draw the box over the picture.")
+    return prompt._replace(boxes=clipped[None].astype(np.float32))
+
+
+def _check_prompt(task: Segment) -> None:
+    marks = [label for _, _, label in task.points]
+    if task.everything or task.box is not None or 1 in marks:
+        return
+    if marks:
+        raise InvalidTask("All clicks say what is not part of the thing.", "Add a click on the thing, or draw a box.")
+    raise InvalidTask("Nothing is marked.", "Click on the thing, draw a box, or choose everything.")
+
+
+def _grid(side: int, height: int, width: int) -> NDArray[np.float32]:
+    """side x side clicks in the middles of equal cells, row by row: float32 (side², 1, 2), x y in pixels."""
+    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+    y, x = np.meshgrid(steps * height, steps * width, indexing="ij")
+    return np.stack([x, y], axis=-1).reshape(-1, 1, 2).astype(np.float32)
+
+
+def _inner_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """The picture's height and width when its longer side is `side` px, as segment_anything rounds them."""
+    scale = side / max(height, width)
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def _torch_device(device: Device) -> torch.device:
+    return torch.device("cuda" if device.accelerator == "auto" and torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def _memory_errors(card: Card) -> Iterator[None]:
+    """Says what torch means when memory ends: its own error on a GPU, a bare RuntimeError on the CPU."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"{card.title} needs more memory than is left.", "Choose a smaller model, or close other programs."
+        ) from error
