@@ -20,7 +20,7 @@ def disc(size: int = 64, radius: float = 20, centre: tuple[float, float] = (32, 
 
 
 @given(MASKS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_run_lengths_agree_with_pycocotools(mask):
     coco = pytest.importorskip("pycocotools.mask")
     counts = rle.encode(mask)
@@ -49,7 +49,7 @@ def test_counts_must_fill_the_picture():
 
 
 @given(MASKS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_polygons_lose_nothing(mask):
     parts = polygons.from_mask(mask)
     assert (polygons.to_mask(parts, *mask.shape) == mask).all()
