@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import click
 from studio.config import Config
 from studio.device import probe
 from studio.errors import InvalidImage, InvalidTask, StudioError
+from studio.exports import format_for
 from studio.jobs import Snapshot
 from studio.studio import Studio
 from studio.tasks import TASKS, Task
@@ -192,23 +193,23 @@ def _default_card(studio: Studio, kind: str) -> str:
 def _follow(studio: Studio, job: Snapshot, *, show: bool) -> Snapshot:
     """Waits to the end, cancelling on Ctrl-C. Raises what the job failed with."""
     try:
-        for job in studio.jobs.watch(job.id):
+        for now in studio.jobs.watch(job.id):
             if show:
-                click.echo(f"\r{job.phase} {job.step}/{job.total} {job.seconds:.1f} s   ", nl=False, err=True)
+                click.echo(f"\r{now.phase} {now.step}/{now.total} {now.seconds:.1f} s   ", nl=False, err=True)
     except KeyboardInterrupt:
         studio.jobs.cancel(job.id)
-        job = studio.jobs.get(job.id)
     if show:
         click.echo("", err=True)
-    if job.state != "done":
-        raise StudioError(job.message or "Cancelled.", job.hint)
-    return job
+    last = studio.jobs.get(job.id)
+    if last.state != "done":
+        raise StudioError(last.message or "Cancelled.", last.hint)
+    return last
 
 
 def _write(studio: Studio, job: Snapshot, out: Path | None, format_: str | None) -> list[str]:
     if out is None:
         return []
-    files = studio.export(job.artifact, format_ if format_ is not None else studio.format_for(job.artifact, out.suffix))
+    files = studio.export(job.artifact, format_ if format_ is not None else format_for(job.task.kind, out.suffix))
     written = []
     for k, (suffix, data) in enumerate(files, start=1):
         path = out if len(files) == 1 else out.with_name(f"{out.stem}-{k}{suffix}")
@@ -400,27 +401,34 @@ def unpack(config: Config, file: Path, as_json: bool) -> None:
 # ── train, doctor ────────────────────────────────────────────────────────────
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
+@cli.command()
 @click.argument("recipe")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for checkpoints and the model.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for checkpoints and the model [runs/RECIPE].")
 @click.option("--minutes", type=float, help="Time budget.")
 @click.option("--steps", type=int, help="Step budget, instead of minutes.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
 @click.option("--evaluate", type=click.Path(path_type=Path), help="Only measure the model in this folder.")
 @JSON
-def train(recipe: str, out: Path | None, evaluate: Path | None, as_json: bool, **budget: Any) -> None:
-    """The recipes that made the starter weights: `train list` names them with their minutes."""
-    from apps import training
+@click.pass_obj
+def train(config: Config, recipe: str, out: Path | None, evaluate: Path | None, as_json: bool, **budget: Any) -> None:
+    """The recipes that made the starter weights; `train list` names them."""
+    from studio.train import recipes
 
     if recipe == "list":
-        _say(
-            as_json,
-            training.listing(),
-            "\n".join(f"{r['name']:16} {r['minutes']:>4} min  {r['summary']}" for r in training.listing()),
-        )
+        rows = [{"name": name, **r._asdict()} for name, r in recipes.RECIPES.items()]
+        _say(as_json, rows, "\n".join(f"{r['name']:16} {r['minutes']:>4} min  {r['summary']}" for r in rows))
         return
-    metrics = training.evaluate(recipe, evaluate) if evaluate else training.train(recipe, out, budget, as_json)
+
+    def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
+        click.echo(f"{step}/{total} " + " ".join(f"{key} {value:.4g}" for key, value in metrics.items()), err=True)
+
+    folder = out if out is not None else config.home / "runs" / recipe
+    metrics = (
+        recipes.evaluate(recipe, evaluate)
+        if evaluate is not None
+        else recipes.train(recipe, folder, **budget, report=report) | {"folder": str(folder)}
+    )
     _say(as_json, metrics, "\n".join(f"{key}: {value}" for key, value in metrics.items()))
 
 

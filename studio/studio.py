@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from studio import cards, worker
+from studio import cards, exports, worker
 from studio.cards import Card
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.errors import NotAllowed
+from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
 from studio.pool import Pool
@@ -84,6 +87,15 @@ class Studio:
         """Raises NotFound."""
         return cards.find(self.store.cards(), id)
 
+    def facts(self, id: str) -> dict[str, Any]:
+        """All that is known of a model: card, state here, and what its folder says (things, classes, metrics)."""
+        card = self.card(id)
+        state = self.store.state(card)
+        facts = {**card.model_dump(mode="json"), "state": asdict(state), "predicted_memory": self.pool.predicted(card)}
+        if state.status == "ready":
+            facts.update(_read_json(self.store.path(card) / "facts.json"))
+        return facts
+
     def can(self, ability: str) -> bool:
         """Whether the mode allows "download", "import", "delete" or "share"."""
         return ability in ABILITIES[self.config.mode]
@@ -132,6 +144,10 @@ class Studio:
         fields = {k: v for k, v in job_or_artifact.task.to_json().items() if k != "task"}
         return self.submit(job_or_artifact.card, fields, owner=owner)
 
+    def export(self, artifact: str, format: str, chosen: Sequence[int] = ()) -> list[File]:
+        """The artifact as files; see `studio.exports.FORMATS`. Raises NotFound, InvalidTask."""
+        return exports.export(self.library, self.library.get(artifact), format, chosen)
+
     def status(self) -> Status:
         active = self.jobs.active()
         loaded = self.pool.resident()
@@ -163,3 +179,11 @@ class Studio:
             job.task, card.id, self.store.fingerprint(card), result, owner=job.owner, kept=job.kept
         )
         return artifact.id
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
