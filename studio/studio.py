@@ -132,7 +132,8 @@ class Studio:
         task = self.task(card, fields)
         for asset in task.assets():
             self.library.asset(asset)
-        self.store.path(card)
+        if self.store.state(card).status != "ready":
+            self.store.path(card)  # raises what is wrong; a ready model is verified when it is loaded
         return self.jobs.submit(task, card.id, owner=owner, kept=kept)
 
     def run(self, card_id: str, fields: dict[str, Any], *, owner: str = "local") -> Iterator[Snapshot]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from studio.airgap import Airgap
+from studio.config import Config
+from studio.engines.base import ENGINES, EngineSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,3 +31,44 @@ def shared_weights() -> Path:
     if not (folder / "INDEX.md").exists():
         pytest.skip("real weights are not here; set STUDIO_TEST_WEIGHTS to their folder")
     return folder
+
+
+_CARDS = """
+[paced]
+title = "Paced"
+tasks = ["generate"]
+engine = "paced"
+licence = "Apache-2.0"
+source = {kind = "none"}
+memory = 62914560
+defaults = {steps = 4, width = 64, height = 64}
+
+[classic-faces]
+title = "Faces"
+tasks = ["detect"]
+engine = "classic"
+licence = "Apache-2.0"
+source = {kind = "none"}
+memory = 125829120
+options = {method = "faces"}
+
+[classic-grabcut]
+title = "GrabCut"
+tasks = ["segment"]
+engine = "classic"
+licence = "Apache-2.0"
+source = {kind = "none"}
+memory = 125829120
+options = {method = "grabcut"}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A home of its own, with three models that need no weights: a paced fake generator and two classic ones."""
+    monkeypatch.setitem(ENGINES, "paced", EngineSpec("tests.fakes:PacedEngine", heavy=False))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "test.toml").write_text(_CARDS, encoding="utf-8")
+    return Config(home=tmp_path / "home", cache=tmp_path / "cache", models=models, prewarm=False, memory_mb=1000)

@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from apps.cli import cli
+from studio.ops import pictures
+
+PICTURE = np.zeros((90, 120, 3), np.uint8)
+PICTURE[20:70, 30:90] = (200, 40, 40)
+
+
+@pytest.fixture
+def call(config, monkeypatch):
+    for name in ("home", "cache", "models", "memory_mb"):
+        monkeypatch.setenv(f"STUDIO_{name.upper()}", str(getattr(config, name)))
+    monkeypatch.setenv("STUDIO_PREWARM", "false")
+
+    def call(*args):
+        monkeypatch.setattr("sys.argv", ["app.py", *map(str, args)])
+        return CliRunner().invoke(cli, [str(arg) for arg in args])
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path):
+    file = tmp_path / "photo.png"
+    file.write_bytes(pictures.encode_png(PICTURE))
+    return file
+
+
+def test_generate_twice_with_one_seed_is_one_picture(call, tmp_path):
+    for name in ("a.png", "b.png"):
+        result = call("run", "generate", "--prompt", "an apple", "--seed", 7, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_segment_writes_a_mask_and_prints_json(call, photo, tmp_path):
+    out = tmp_path / "mask.png"
+    result = call(
+        "run", "segment", "--image", photo, "--box", "20,10,100,80", "--point", "60,45", "--out", out, "--json"
+    )
+    facts = json.loads(result.output)
+    assert facts["task"]["points"] == [[60, 45, 1]]
+    assert facts["files"] == [str(out)]
+    assert pictures.decode_mask(out.read_bytes())[45, 60]
+
+
+def test_flags_are_the_fields_of_the_task(call):
+    output = call("run", "generate", "--help").output
+    for word in ("--negative-prompt", "--guidance-scale", "--seed", "Denoising steps"):
+        assert word in output
+    assert "--point" in call("run", "segment", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (("run", "generate", "--steps", "1000000000"), "150"),
+        (("run", "generate", "--steps", "nan"), "steps"),
+        (("run", "generate", "--card", "nobody"), "no model"),
+        (("run", "detect", "--image", "not-there.png"), "cannot be read"),
+        (("run", "segment", "--image", "PHOTO", "--point", "here"), "x,y"),
+        (("run", "segment", "--image", "PHOTO", "--box", "9,9,1,1"), "inverted"),
+        (("models", "show", "nobody"), "no model"),
+        (("train", "nobody"), "recipe"),
+    ],
+)
+def test_failure_is_a_message_and_an_exit_code(call, photo, args, word):
+    result = call(*(photo if arg == "PHOTO" else arg for arg in args))
+    assert result.exit_code != 0
+    assert word in result.output
+    assert "Traceback" not in result.output
+
+
+def test_failure_as_json(call):
+    result = call("run", "generate", "--steps", "0", "--json")
+    assert json.loads(result.output)["error"] == "InvalidTask"
+    assert result.exit_code == 1
+
+
+def test_an_empty_file_is_told_apart_from_a_missing_one(call, tmp_path):
+    empty = tmp_path / "empty.png"
+    empty.write_bytes(b"")
+    assert "empty" in call("run", "detect", "--image", empty).output
+
+
+def test_models_are_listed_with_their_state(call):
+    rows = json.loads(call("models", "list", "--json").output)
+    assert {row["id"] for row in rows} == {"paced", "classic-faces", "classic-grabcut"}
+    assert all(row["status"] == "ready" for row in rows)
+
+
+def test_kiosk_changes_no_models(call, photo):
+    result = call("--mode", "kiosk", "models", "import", photo)
+    assert result.exit_code == 1
+    assert "kiosk" in result.output
+
+
+def test_doctor_air_gap_runs_every_model_blocked(call):
+    found = {f["name"]: f for f in json.loads(call("doctor", "--air-gap", "--json").output)}
+    assert found["connections"]["ok"]
+    assert found["classic-grabcut"]["ok"], found["classic-grabcut"]
+    assert found["paced"]["ok"]
+
+
+def test_recipes_are_named_with_their_minutes(call):
+    rows = json.loads(call("train", "list", "--json").output)
+    assert {row["name"] for row in rows} >= {"text-to-image", "detector", "segmenter"}
+    assert all(row["minutes"] > 0 for row in rows)
