@@ -14,6 +14,7 @@ from studio import cards, exports, worker
 from studio.cards import Card
 from studio.config import Config, Mode
 from studio.device import Device
+from studio.downloads import Downloads
 from studio.errors import NotAllowed
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
@@ -59,6 +60,7 @@ class Studio:
         budget = config.memory_mb * 2**20 if config.memory_mb is not None else device.memory // 2
         self.library = Library(config.home)
         self.store = Store(config)
+        self.downloads = Downloads(self.store.pull)
         self.pool = Pool(budget, self.store.path, device, config.cache, warm=config.prewarm)
         self.jobs = Jobs(config.home, self._execute, config.queue)
 
@@ -73,6 +75,7 @@ class Studio:
             worker.prewarm()
 
     def close(self) -> None:
+        self.downloads.close()
         self.jobs.close()
         self.pool.close()
 
