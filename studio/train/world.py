@@ -82,7 +82,8 @@ _THINGS = """
 👑 crown, 🎩 top hat, 👕 t-shirt, 👖 jeans, 👗 dress, 👟 running shoe=*shoe, 👠 high heel, 👜 handbag=handbag,
 🎒 backpack=backpack, 👓 glasses, 💎 gem, 🎸 guitar=*guitar, 🎻 violin, 🎺 trumpet, 🥁 drum, 🎷 saxophone,
 🎤 microphone, 🎧 headphones, 📱 mobile phone=cell phone, 💻 laptop=laptop, 📺 television=tv, 📷 camera=*camera,
-💡 light bulb, 🕯️ candle, 📚 books=book, ✉️ envelope, ✏️ pencil, ✂️ scissors=scissors, 🔒 padlock, 🔑 key, 🔨 hammer, 🧲 magnet,
+💡 light bulb, 🕯️ candle, 📚 books=book, ✉️ envelope, ✏️ pencil, ✂️ scissors=scissors, 🔒 padlock, 🔑 key,
+🔨 hammer, 🧲 magnet,
 🔭 telescope, 🚽 toilet=toilet, 🪑 chair=chair, 🛋️ couch=couch, 🪥 toothbrush, 🤖 robot, 👻 ghost, 👽 alien, 💀 skull
 """
 
@@ -234,8 +235,8 @@ def portrait(
 ) -> Scene:
     """One thing, large and nearly centred, on a plain colour. The caller minds `held_out`."""
     picture = _plain(colour, size)
-    image = _turned(thing, round(size * rng.uniform(0.70, 0.80)), _small_angle(rng))
-    centre = (0.5 + rng.uniform(-0.03, 0.03, 2)) * size
+    image = _turned(thing, round(size * rng.uniform(0.72, 0.78)), _small_angle(rng))
+    centre = (0.5 + rng.uniform(-0.02, 0.02, 2)) * size
     mask = _paste(picture, image, centre)
     text = caption if caption is not None else canonical(thing.name, colour)
     return _scene(picture, text, [thing], [mask])
@@ -267,9 +268,17 @@ def _pair(rng: np.random.Generator, size: int, things: Sequence[Thing] | None, p
     return _scene(picture, caption, [first, second], masks)
 
 
-def _scatter(rng: np.random.Generator, size: int, things: Sequence[Thing] | None, photos: Sequence[Pixels]) -> Scene:
+def scatter(
+    rng: np.random.Generator,
+    size: int,
+    things: Sequence[Thing] | None = None,
+    photos: Sequence[Pixels] = (),
+    count: tuple[int, int] = (1, 8),
+) -> Scene:
+    """Things anywhere, of any size, turned and partly hidden, on any background; `count` is the fewest and the most."""
     picture = _background(rng, size, photos)
-    wanted, drawn = int(rng.integers(1, 9)), list[tuple[Thing, int, NDArray[np.bool_]]]()  # thing, its pixels, visible
+    wanted = int(rng.integers(count[0], count[1] + 1))
+    drawn = list[tuple[Thing, int, NDArray[np.bool_]]]()  # thing, its pixels, visible
     for attempt in range(50):
         if attempt >= wanted and drawn:
             break
@@ -287,7 +296,7 @@ def _scatter(rng: np.random.Generator, size: int, things: Sequence[Thing] | None
 
 
 Maker = Callable[[np.random.Generator, int, "Sequence[Thing] | None", Sequence[Pixels]], Scene]
-MODES: Mapping[str, Maker] = {"portrait": _portrait, "pair": _pair, "scatter": _scatter}
+MODES: Mapping[str, Maker] = {"portrait": _portrait, "pair": _pair, "scatter": scatter}
 
 
 def _pick(rng: np.random.Generator, things: Sequence[Thing]) -> Thing:
@@ -308,12 +317,13 @@ def _caption(rng: np.random.Generator, thing: str, colour: str) -> str:
         f"{phrase(thing)} on {colour}",
         f"{phrase(colour)} background with {phrase(thing)}",
         f"{thing} on {phrase(colour)} background",
+        f"a picture of {canonical(thing, colour)}",
     )
     return canonical(thing, colour) if rng.random() < 0.75 else others[rng.integers(len(others))]
 
 
 def _small_angle(rng: np.random.Generator) -> float:
-    return float(rng.uniform(-5, 5)) if rng.random() < 0.3 else 0.0
+    return float(rng.uniform(-4, 4)) if rng.random() < 0.15 else 0.0
 
 
 def _any_angle(rng: np.random.Generator) -> float:
