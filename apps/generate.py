@@ -1,0 +1,195 @@
+"""Generate: words to picture, picture to picture, and repainting where a mask says so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from apps import pieces
+from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, problem, view
+from studio.errors import InvalidTask, StudioError
+from studio.jobs import Snapshot
+from studio.library import Artifact
+from studio.ops import infotext
+from studio.studio import Studio
+from studio.tasks import SCHEDULERS, Generate, Task, make_task
+
+# Shown while empty. The starter's are offered for what it knows; any other model gets the last ones.
+STARTER = (
+    ("pizza", "a pizza on a blue background"),
+    ("rocket", "a rocket on a yellow background"),
+    ("cat face", "a cat face on a green background"),
+    ("strawberry", "a strawberry on a white background"),
+    ("guitar", "a guitar on an orange background"),
+    ("octopus", "an octopus on a purple background"),
+)
+ANY = (
+    "a lighthouse on a cliff at dusk, oil painting",
+    "a bowl of ripe figs on a wooden table, window light",
+    "a small robot watering a plant, storybook illustration",
+)
+ACTIONS = (
+    {"name": "vary", "label": "Variations", "icon": "vary", "runs": True},
+    {"name": "use", "label": "Use settings", "icon": "again"},
+)
+
+
+def build(face: Face) -> None:
+    prompts = examples(face.studio)
+    with bench() as (controls, show):
+        with controls:
+            card, _ = model_picker(face, "generate")
+            fields, reader = form(face)
+            run = pieces.run("generate-run", verb="Generate", stage="generate-stage")
+        with show:
+            stage = pieces.stage(
+                "generate-stage",
+                title="Say it, see it",
+                text="Write what the picture shows and press Generate. Everything happens on this device.",
+                examples=[{"label": prompt} for prompt in prompts],
+                slot="generate-image",
+            )
+    names = tuple(fields)
+    widgets = list(fields.values())
+
+    def submit(owner: str, card_id: str, *values: Any) -> Snapshot:
+        return face.studio.submit(card_id, task_fields(dict(zip(names, values, strict=True))), owner=owner)
+
+    start = job_flow(
+        face, run, stage, [card, *widgets], submit, lambda artifact: view(face.studio, artifact, ACTIONS)
+    )
+
+    def example(data: Json, owner: str, card_id: str, *values: Any) -> Any:
+        prompt = prompts[int(data.get("index", 0)) % len(prompts)]
+        changed = {**dict(zip(names, values, strict=True)), "prompt": prompt}
+        return prompt, start(owner, card_id, *changed.values())
+
+    def act(data: Json, owner: str) -> list[Any]:
+        skip = [gr.skip()] * len(widgets)
+        try:
+            artifact = face.artifact(str(data.get("artifact")), owner)
+            if data.get("name") == "vary":
+                return [{"job": vary(face.studio, artifact, owner).id}, gr.skip(), *skip]
+            return [gr.skip(), artifact.card, *filled(names, settings(artifact, int(data.get("index", 0))))]
+        except (StudioError, ValueError) as error:
+            return [problem(error), gr.skip(), *skip]
+
+    def read(data: Json) -> list[Any]:
+        text = data.get("text")
+        found = infotext.read(str(text.get("parameters", ""))) if isinstance(text, dict) else {}
+        return filled(names, known_fields(found))
+
+    on_data(stage.example, example, [face.owner, card, *widgets], [fields["prompt"], run])
+    on_data(stage.act, act, [face.owner], [run, card, *widgets])
+    on_data(reader.read, read, outputs=widgets)
+    on(card.change, lambda id_: defaults(face.studio, id_), card, [fields[name] for name in DEFAULTED])
+    face.accept("start", "Generate: start picture", "generate", fields["image"])
+    face.accept("mask", "Generate: where to change", "generate", fields["mask"], ("mask",))
+
+
+DEFAULTED = ("steps", "guidance_scale", "scheduler", "width", "height")
+
+
+def form(face: Face) -> tuple[dict[str, Any], gr.HTML]:
+    """The controls by task field, in the order they stand, and the slot that reads settings."""
+    ready = face.studio.cards("generate", ready=True)
+    first = {**{"steps": 20, "guidance_scale": 5.0, "width": 512, "height": 512}, **(ready[0].defaults if ready else {})}
+    tip = {name: info.description for name, info in Generate.model_fields.items()}
+    fields: dict[str, Any] = {}
+    fields["prompt"] = gr.Textbox(
+        label="Prompt",
+        lines=3,
+        max_lines=8,
+        placeholder="What the picture shows",
+        elem_classes=["hero"],
+        elem_id="generate-prompt",
+    )
+    fields["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", elem_id="generate-count")
+    with gr.Accordion("Start from a picture", open=False, elem_classes=["more"], elem_id="generate-start"), gr.Column():
+        fields["image"] = pieces.slot(
+            "generate-image", title="Start picture", invite="Choose or drop a picture", feeds="generate-mask"
+        )
+        fields["mask"] = pieces.slot(
+            "generate-mask",
+            title="Where to change it",
+            invite="Choose or drop a mask",
+            kind="mask",
+            paint="generate-image",
+            stage="generate-stage",
+        )
+        fields["strength"] = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info=tip["strength"])
+    with more():
+        fields["negative_prompt"] = gr.Textbox(label="Leave out", lines=2, placeholder=tip["negative_prompt"])
+        fields["steps"] = gr.Slider(1, 150, first["steps"], step=1, label="Steps", info=tip["steps"], elem_id="generate-steps")
+        fields["guidance_scale"] = gr.Slider(
+            0, 30, first["guidance_scale"], step=0.1, label="Guidance", info=tip["guidance_scale"]
+        )
+        fields["scheduler"] = gr.Dropdown(list(SCHEDULERS), value="default", label="Scheduler", info=tip["scheduler"])
+        with gr.Row():
+            fields["width"] = gr.Number(first["width"], label="Width, px", precision=0, step=8, minimum=64, min_width=80)
+            fields["height"] = gr.Number(first["height"], label="Height, px", precision=0, step=8, minimum=64, min_width=80)
+        fields["seed"] = gr.Number(None, label="Seed", precision=0, minimum=0, info=tip["seed"], elem_id="generate-seed")
+        reader = pieces.slot(
+            "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG made here or elsewhere", kind="text"
+        )
+    return fields, reader
+
+
+def task_fields(values: dict[str, Any]) -> Json:
+    """The form's values as fields of a task. Raises InvalidTask when there is nothing to go by."""
+    fields = {**values, "image": chosen(values["image"]), "mask": chosen(values["mask"])}
+    if not str(fields["prompt"] or "").strip() and fields["image"] is None:
+        raise InvalidTask("The prompt is empty.", "Write what the picture shows, or choose an example.")
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def vary(studio: Studio, artifact: Artifact, owner: str) -> Snapshot:
+    """The same again with another seed."""
+    fields = {name: value for name, value in artifact.task.to_json().items() if name not in ("task", "seed")}
+    return studio.submit(artifact.card, fields, owner=owner)
+
+
+def settings(artifact: Artifact, index: int) -> Json:
+    """What the form needs to make picture `index` of the result again, alone."""
+    fields = {name: value for name, value in artifact.task.to_json().items() if name not in ("task", "image", "mask")}
+    seeds = artifact.data.get("seeds") or [fields.get("seed")]
+    return {**fields, "count": 1, "seed": seeds[index] if 0 <= index < len(seeds) else seeds[0]}
+
+
+def known_fields(found: Json) -> Json:
+    """Of what a picture says, the fields that are within a task's bounds."""
+    fields = {name: value for name, value in found.items() if name in Generate.model_fields}
+    return {name: value for name, value in fields.items() if is_valid(name, value)}
+
+
+def is_valid(name: str, value: Any) -> bool:
+    try:
+        return isinstance(make_task("generate", {name: value}), Task)
+    except InvalidTask:
+        return False
+
+
+def filled(names: tuple[str, ...], values: Json) -> list[Any]:
+    """Updates for the form, in order; what has no value stays."""
+    return [gr.update(value=values[name]) if name in values else gr.skip() for name in names]
+
+
+def defaults(studio: Studio, card_id: str | None) -> list[Any]:
+    """What a newly chosen model prefers."""
+    found = studio.card(card_id).defaults if card_id else {}
+    return [gr.update(value=found[name]) if name in found else gr.skip() for name in DEFAULTED]
+
+
+def examples(studio: Studio) -> tuple[str, ...]:
+    """Prompts that the first ready model can draw."""
+    for card in studio.cards("generate", ready=True):
+        try:
+            facts = json.loads((studio.store.path(card) / "facts.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, StudioError):
+            return ANY
+        things = set(facts.get("things", ()))
+        known = tuple(prompt for thing, prompt in STARTER if thing in things)
+        return known or ANY
+    return ANY

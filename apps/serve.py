@@ -1,0 +1,200 @@
+"""Serves the page. The address answers at once with a small waiting page while Gradio is imported and the page built.
+
+Nothing here imports Gradio or FastAPI before the address answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from apps.guard import App, Guard, Receive, Scope, Send
+from studio.config import Config
+from studio.errors import StudioError, Unsupported
+from studio.studio import Studio
+
+log = logging.getLogger(__name__)
+
+WAITING = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Image Studio</title><style>
+:root{color-scheme:light dark;background:#fbfbf9;color:#5b5e63}@media(prefers-color-scheme:dark){:root{background:#131416;color:#a3a7ae}}
+body{margin:0;min-height:100vh;display:grid;place-items:center;font:15px/1.45 Inter,system-ui,sans-serif}
+i{display:block;width:160px;height:3px;border-radius:2px;margin:16px auto 0;background:currentColor;opacity:.35;overflow:hidden}
+i:after{content:"";display:block;height:100%;width:30%;background:currentColor;animation:a 1.4s ease-in-out infinite alternate}
+@keyframes a{to{margin-left:70%}}@media(prefers-reduced-motion:reduce){i:after{animation:none;width:100%}}
+</style><div>Image Studio is starting<i></i></div>
+<script>const look=()=>fetch("face/ready").then(r=>r.json()).then(r=>r.ready?location.reload():setTimeout(look,250),()=>setTimeout(look,500));look()</script></html>"""
+
+# In the page's head from the first byte on, so that nothing flashes and every piece finds its script.
+HEAD = '<link rel="stylesheet" href="face/theme.css"><script src="face/studio.js"></script></head>'
+
+
+class Front:
+    """The ASGI app the server knows: a waiting page until the real app is put behind it."""
+
+    def __init__(self) -> None:
+        self.app: App | None = None
+        self._lifespan = contextlib.AsyncExitStack()
+
+    async def adopt(self, app: Any) -> None:
+        """Starts a FastAPI app and serves it from now on."""
+        await self._lifespan.enter_async_context(app.router.lifespan_context(app))
+        self.app = app
+
+    async def close(self) -> None:
+        await self._lifespan.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return None
+        if scope["path"] == "/face/ready":
+            ready = b'{"ready": true}' if self.app is not None else b'{"ready": false}'
+            return await reply(send, b"application/json", ready)
+        if self.app is None:
+            return await reply(send, b"text/html; charset=utf-8", WAITING.encode(), 200 if scope["path"] == "/" else 503)
+        if scope["path"] == "/" and scope["method"] == "GET":
+            send = Headed(send)
+        return await self.app(scope, receive, send)
+
+
+class Headed:
+    """A `send` that puts HEAD into the page as it passes."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Any = None
+        self._body = b""
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        body = self._body.replace(b"</head>", HEAD.encode(), 1)
+        kept = [(k, v) for k, v in self._start["headers"] if k.lower() not in (b"content-length", b"cache-control")]
+        length = (b"content-length", str(len(body)).encode())
+        await self._send({**self._start, "headers": [*kept, length, (b"cache-control", b"no-store")]})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+async def reply(send: Send, media: bytes, body: bytes, code: int = 200) -> None:
+    headers = [(b"content-type", media), (b"cache-control", b"no-store"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def create_app(studio: Studio) -> Any:
+    """The whole web app: the page's own routes, and Gradio for the rest. Imports Gradio."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from apps import routes, shell
+    from apps.theme import StudioTheme
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    app.include_router(routes.router(studio))
+    page = shell.build(studio)
+    page.queue(max_size=64, api_open=False)
+    return gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=StudioTheme(),
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size="40mb",
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        allowed_paths=[],
+        blocked_paths=[str(studio.config.home)],
+    )
+
+
+def quiet_gradio(config: Config) -> None:
+    """Tells Gradio, before it is imported, to send nothing anywhere and to keep its files in a folder of ours."""
+    folder = config.cache / "gradio"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False", GRADIO_SHARE="False", GRADIO_MCP_SERVER="False", GRADIO_TEMP_DIR=str(folder),
+        GRADIO_RUN_HISTORY="False", GRADIO_SSR_MODE="False", HF_HUB_DISABLE_TELEMETRY="1",
+    )  # fmt: skip
+
+
+def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print) -> None:
+    """Serves until interrupted, then closes the studio.
+
+    Raises Unsupported when the address cannot be taken, and whatever building the page raised.
+    """
+    quiet_gradio(config)
+    listener = listen(config)
+    front = Front()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Guard(front, config), log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=2,
+            server_header=False, timeout_keep_alive=30,
+        )  # fmt: skip
+    )
+    failure: list[BaseException] = []
+
+    def grow(loop: asyncio.AbstractEventLoop) -> None:
+        began = time.monotonic()
+        try:
+            app = create_app(studio)
+            studio.start()
+            asyncio.run_coroutine_threadsafe(front.adopt(app), loop).result()
+        except BaseException as error:  # noqa: BLE001 - raised again by `launch`, in the thread that can end the app
+            failure.append(error)
+            server.should_exit = True
+            return
+        log.info("the page took %.1f s", time.monotonic() - began)
+        studio.prewarm()
+
+    async def serve() -> None:
+        threading.Thread(target=grow, args=(asyncio.get_running_loop(),), name="page", daemon=True).start()
+        await server.serve(sockets=[listener])
+        await front.close()
+
+    host, port = listener.getsockname()[:2]
+    say(f"Image Studio is on http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}")
+    try:
+        asyncio.run(serve())
+    except KeyboardInterrupt:
+        pass
+    finally:
+        studio.close()
+    if failure:
+        raise failure[0]
+
+
+def listen(config: Config) -> socket.socket:
+    """The bound address. Raises Unsupported with what to do when it is taken."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise Unsupported(
+            f"{config.host}:{config.port} cannot be used: {error.strerror}.",
+            "Close what uses it, or choose another port with --port (0 takes a free one).",
+        ) from error
+    listener.listen(128)
+    return listener
+
+

@@ -1,0 +1,73 @@
+"""The frame around every tab: name, tabs, hand-off, status line. A new tab is one module and one line in TABS."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from apps import generate, pieces
+from apps.widgets import Face, on, on_data
+from studio.errors import NotFound
+from studio.studio import Studio
+
+TITLE = "Image Studio"
+KIOSK_IDLE_S = 180
+
+
+class Tab(NamedTuple):
+    """`key` names the tab in hand-offs and tests."""
+
+    key: str
+    title: str
+    build: Callable[[Face], None]
+
+
+TABS = (
+    Tab("generate", "Generate", generate.build),
+)  # fmt: skip
+
+
+def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
+    """The whole page."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
+        owner = gr.BrowserState("local" if studio.can("share") else "", storage_key="studio.owner", secret=TITLE)
+        face = Face(studio, owner)
+        pieces.piece("brand", "brand", title=TITLE, elem_classes=["brand"])
+        pieces.piece("corner", "corner", elem_classes=["corner"])
+        with gr.Tabs(elem_classes=["desk"]) as desk:
+            for tab in tabs:
+                with gr.Tab(tab.title, id=tab.key, render_children=True):
+                    tab.build(face)
+        pieces.piece("status", "status", elem_classes=["status"])
+        hand_off(face, desk)
+        if not studio.can("share"):
+            on(page.load, lambda id_: id_ or secrets.token_hex(16), owner, owner)
+        for fn, inputs, outputs in face.on_load:
+            on(page.load, fn, inputs, outputs)
+    return page
+
+
+def hand_off(face: Face, desk: gr.Tabs) -> None:
+    """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab."""
+    targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
+    idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
+    post = pieces.piece(
+        "post", "post", {"targets": targets, "idle": idle}, events=("send",), elem_classes=["hidden-post"]
+    )
+    slots = list(dict.fromkeys(r.slot for r in face.receivers))
+
+    def send(data: dict[str, Any]) -> Any:
+        receiver = next((r for r in face.receivers if r.key == data.get("to")), None)
+        try:
+            asset = face.studio.library.asset(str(data.get("asset")))
+        except NotFound:
+            return [gr.skip()] * (len(slots) + 1)
+        if receiver is None or asset.kind not in receiver.kinds:
+            return [gr.skip()] * (len(slots) + 1)
+        sent = {"id": asset.id, "kind": asset.kind, "width": asset.width, "height": asset.height, "name": asset.name}
+        return [gr.Tabs(selected=receiver.tab), *(sent if slot is receiver.slot else gr.skip() for slot in slots)]
+
+    on_data(post.send, send, outputs=[desk, *slots])

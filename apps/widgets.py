@@ -1,0 +1,268 @@
+"""What every tab composes: the two columns, the model picker, the flow of a job, results and the hand-off.
+
+A tab is a module with `build(face)`. It lays out controls and a stage, and says with plain functions how a task is
+made from the controls and how a result is shown; the rest is here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from apps import pieces
+from studio.cards import Card
+from studio.errors import NotFound, StudioError
+from studio.jobs import Snapshot
+from studio.library import Artifact, Asset
+from studio.studio import Studio
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A place that takes a sent asset: `slot` on tab `tab` is filled and the tab is shown."""
+
+    key: str
+    title: str
+    tab: str
+    slot: gr.HTML
+    kinds: tuple[str, ...] = ("image",)
+
+
+@dataclass
+class Face:
+    """What a tab's `build` receives: the studio, who is looking, and the table of places that take sent assets."""
+
+    studio: Studio
+    owner: gr.BrowserState
+    receivers: list[Receiver] = field(default_factory=list)
+    on_load: list[tuple[Callable[..., Any], list[Any], list[Any]]] = field(default_factory=list)
+
+    def accept(self, key: str, title: str, tab: str, slot: gr.HTML, kinds: tuple[str, ...] = ("image",)) -> None:
+        """Offers `slot` under "Send to". `kinds` says which assets fit: "image", "mask" or both."""
+        self.receivers.append(Receiver(key, title, tab, slot, kinds))
+
+    def seen_by(self, owner: str) -> str | None:
+        """Whose things to list: None is everybody's."""
+        return None if self.studio.can("share") else owner
+
+    def job(self, id: str, owner: str) -> Snapshot:
+        """Raises NotFound, also for another's job."""
+        job = self.studio.jobs.get(id)
+        if self.seen_by(owner) not in (None, job.owner):
+            raise NotFound("There is no such job.", "It may have been cleared from the history.")
+        return job
+
+    def artifact(self, id: str, owner: str) -> Artifact:
+        """Raises NotFound, also for another's result."""
+        artifact = self.studio.library.get(id)
+        if self.seen_by(owner) not in (None, artifact.owner):
+            raise NotFound("This result is no longer in the library.", "It may have been deleted in another window.")
+        return artifact
+
+
+# ── wiring ───────────────────────────────────────────────────────────────────
+
+
+def on(listener: Callable[..., Any], fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> None:
+    """Every callback is short, so none goes through the queue, shows a spinner or is offered as an API."""
+    listener(fn, inputs, outputs, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def on_data(
+    listener: Callable[..., Any], fn: Callable[..., Any], inputs: Sequence[Any] = (), outputs: Any = None
+) -> None:
+    """As `on`, for a piece's own event: `fn` receives what the event carries (a dict) first."""
+
+    def call(event: gr.EventData, *values: Any) -> Any:
+        data = event._data
+        return fn(data if isinstance(data, dict) else {}, *values)
+
+    on(listener, call, list(inputs), outputs)
+
+
+def problem(error: BaseException) -> Json:
+    """What to show for an error: its two sentences; a bug is logged and described calmly."""
+    if isinstance(error, StudioError):
+        return {"message": error.message, "hint": error.hint, "at": time.time()}
+    log.error("a callback failed", exc_info=error)
+    return {
+        "message": "Something went wrong inside the studio.",
+        "hint": "It is written to the log. Nothing you entered was lost; try again.",
+        "at": time.time(),
+    }
+
+
+def job_flow(
+    face: Face,
+    run: gr.HTML,
+    stage: gr.HTML,
+    inputs: Sequence[Any],
+    submit: Callable[..., Snapshot],
+    show: Callable[[Artifact], Json],
+) -> Callable[..., Json]:
+    """Run -> submit -> follow -> show. `submit(owner, *values of inputs)` queues, `show(artifact)` makes the stage's value.
+
+    Returns the function behind Run, so that other events (an example, "run again") can start a job the same way: it
+    takes (owner, *values) and returns the value for `run`.
+    """
+
+    def start(owner: str, *values: Any) -> Json:
+        try:
+            return {"job": submit(owner, *values).id}
+        except Exception as error:  # noqa: BLE001 - the border to the page: everything becomes two sentences
+            return problem(error)
+
+    def finish(data: Json, owner: str) -> Any:
+        try:
+            job = face.job(str(data.get("job")), owner)
+            return show(face.artifact(job.artifact, owner)) if job.state == "done" else gr.skip()
+        except StudioError:
+            return gr.skip()
+
+    on(run.run, start, [face.owner, *inputs], run)
+    on_data(run.finished, finish, [face.owner], stage)
+    return start
+
+
+# ── layout ───────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def bench() -> Iterator[tuple[gr.Column, gr.Column]]:
+    """The two columns. Fill them with `with controls:` and `with view:`; on a phone the view comes first."""
+    with gr.Row(elem_classes=["bench"]):
+        controls = gr.Column(elem_classes=["controls"], min_width=0)
+        view = gr.Column(elem_classes=["view"], min_width=0)
+        yield controls, view
+
+
+@contextmanager
+def more(label: str = "More settings") -> Iterator[None]:
+    """Everything past the two or three settings that matter; closed."""
+    with gr.Accordion(label, open=False, elem_classes=["more"]), gr.Column():
+        yield
+
+
+def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[], Any]]:
+    """Ready models for a task with what the chosen one needs. The second value refreshes the choices."""
+
+    def choices() -> list[tuple[str, str]]:
+        return [(card.title, card.id) for card in face.studio.cards(task, ready=True)]
+
+    first = choices()
+    picker = gr.Dropdown(
+        first, value=first[0][1] if first else None, label="Model", filterable=False, elem_id=f"{task}-model"
+    )
+    note = gr.HTML(f'<p class="note">{needs(face, picker.value)}</p>', apply_default_css=False)
+    on(picker.change, lambda id_: f'<p class="note">{needs(face, id_)}</p>', picker, note)
+
+    def refresh(current: str | None) -> Any:
+        now = choices()
+        ids = [id_ for _, id_ in now]
+        return gr.update(choices=now, value=current if current in ids else (ids[0] if ids else None))
+
+    face.on_load.append((refresh, [picker], [picker]))
+    return picker, refresh
+
+
+def needs(face: Face, card_id: str | None) -> str:
+    """ "needs about 580 MB of 12 GB", or what to do when there is no model. Words of ours only, so safe as HTML."""
+    if not card_id:
+        return "No model for this is on the device yet. Get one under Models."
+    try:
+        card = face.studio.card(card_id)
+    except NotFound:
+        return ""
+    return f"Needs about {size(face.studio.pool.predicted(card))} of {size(face.studio.pool.budget)} memory"
+
+
+# ── results ──────────────────────────────────────────────────────────────────
+
+
+def size(value: float) -> str:
+    """Bytes as people read them."""
+    return f"{value / 2**20:.0f} MB" if value < 1e9 else f"{value / 2**30:.1f} GB"
+
+
+def picture(asset: Asset, title: str = "", file: str = "") -> Json:
+    """An asset as the pieces take it. `file` is the name of its download, without ending."""
+    return {
+        "id": asset.id,
+        "kind": asset.kind,
+        "width": asset.width,
+        "height": asset.height,
+        "name": asset.name,
+        "title": title,
+        "file": file,
+    }
+
+
+def card_title(studio: Studio, id: str) -> str:
+    """The model's title; its id once it is gone."""
+    card: Card | None = studio.store.cards().get(id)
+    return card.title if card else id
+
+
+_HIDDEN = ("task", "image", "mask")
+_NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Leave out"}
+
+
+def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
+    """Everything needed to make the result again, as name and text."""
+    rows = [["Model", card_title(studio, artifact.card)]]
+    for name, value in artifact.task.to_json().items():
+        if name not in _HIDDEN and value not in (None, "", [], ()):
+            rows.append([_NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
+    rows += [["Made from", f"{a.width} × {a.height} px" + (f", {a.name}" if a.name else "")] for a in artifact.parents]
+    seconds = artifact.data.get("seconds") or {}
+    if isinstance(seconds, dict) and seconds:
+        rows.append(["Time", ", ".join(f"{phase} {value:.2g} s" for phase, value in seconds.items())])
+    rows.append(["Made", time.strftime("%Y-%m-%d %H:%M", time.localtime(artifact.created))])
+    if artifact.fingerprint:
+        rows.append(["Weights", artifact.fingerprint[:16]])
+    return rows
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **more: Any) -> Json:
+    """A stage's value for an artifact: its outputs (its first parent if it made none), notes and details."""
+    seeds = artifact.data.get("seeds") or []
+    shown = artifact.outputs or artifact.parents[:1]
+    stem = "".join(c if c.isalnum() else "-" for c in str(getattr(artifact.task, "prompt", "")) or artifact.task.kind)
+    pictures = [
+        picture(asset, f"Seed {seeds[k]}" if k < len(seeds) else "", f"{stem[:48].strip('-')}-{asset.id[:6]}")
+        for k, asset in enumerate(shown)
+    ]
+    return {
+        "artifact": artifact.id,
+        "pictures": pictures,
+        "details": details(studio, artifact),
+        "notes": [str(note) for note in artifact.data.get("notes") or []],
+        "actions": list(actions),
+        **more,
+    }
+
+
+def chosen(value: Any) -> str | None:
+    """The asset id in a slot's value; None when it is empty."""
+    id_ = value.get("id") if isinstance(value, dict) else None
+    return str(id_) if id_ else None
+
+
+__all__ = [
+    "Face", "Receiver", "bench", "chosen", "details", "job_flow", "model_picker", "more", "needs", "on", "on_data",
+    "picture", "pieces", "problem", "size", "view",
+]  # fmt: skip

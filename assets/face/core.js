@@ -1,0 +1,107 @@
+// The shared ground of the page's own pieces. Each piece registers under studio.kinds; Gradio mounts it by name.
+(() => {
+  const studio = (window.studio = { kinds: {}, named: {}, targets: [], abilities: [] });
+
+  // Elements by hand: text is always text, never markup.
+  studio.h = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === undefined || value === null || value === false) continue;
+      if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    return element;
+  };
+
+  // Like replaceChildren, but leaves out what is not there.
+  studio.fill = (parent, ...children) => parent.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+
+  const PATHS = {
+    send: "M3 8h9M8.5 4.5 12 8l-3.5 3.5",
+    down: "M8 2.5v8M4.5 7 8 10.5 11.5 7M3 13.5h10",
+    again: "M13 8a5 5 0 1 1-1.6-3.7M13 2.5v3h-3",
+    vary: "M3 4h2.5l5 8H13M3 12h2.5l1.4-2.2M9.2 6 10.5 4H13",
+    close: "M4 4l8 8M12 4l-8 8",
+    brush: "M9.5 6.5 13 3M4 13c-1 0-1.5 0-2 .5 1-3 1.5-4.5 3.5-4.5S8 10 8 11s-1.500 2-4 2z",
+    picture: "M2.500 3.500h11v9h-11zM2.500 11l3-3 2.500 2.500 2-2 3.500 3",
+    trash: "M3 4.500h10M6 4.500v-2h4v2M4.500 4.500l.5 9h6l.5-9",
+    back: "M13 8H4M7.500 4.500 4 8l3.500 3.500",
+    sun: "M8 5.500a2.500 2.500 0 1 0 0 5 2.500 2.500 0 0 0 0-5zM8 1v2M8 13v2M1 8h2M13 8h2M3 3l1.400 1.400M11.600 11.600 13 13M13 3l-1.400 1.400M4.400 11.600 3 13",
+    moon: "M13 9.500A5.500 5.500 0 0 1 6.500 3a5.500 5.500 0 1 0 6.500 6.500z",
+  };
+  studio.icon = (name) => {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 16 16");
+    svg.setAttribute("class", "icon");
+    svg.setAttribute("aria-hidden", "true");
+    const path = document.createElementNS(svg.namespaceURI, "path");
+    for (const [key, value] of Object.entries({ d: PATHS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round", "stroke-linejoin": "round" })) path.setAttribute(key, value);
+    svg.append(path);
+    return svg;
+  };
+
+  studio.url = (path) => new URL(`face/${path}`, document.baseURI).href;
+  studio.picture = (id) => studio.url(`asset/${id}.png`);
+  studio.thumb = (id) => studio.url(`asset/${id}.webp`);
+
+  // Answers {message, hint} instead of throwing where the studio said no or did not answer.
+  studio.ask = async (path, options = {}) => {
+    try {
+      const answer = await fetch(studio.url(path), { cache: "no-store", ...options });
+      const data = await answer.json();
+      return answer.ok ? data : { message: data.message || "That did not work.", hint: data.hint || "", status: answer.status };
+    } catch {
+      return { message: "The studio does not answer.", hint: "If it was closed, start it again; this page will find it.", status: 0 };
+    }
+  };
+  studio.upload = (file, kind) => studio.ask(`upload?kind=${kind}&name=${encodeURIComponent(file.name || "")}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
+
+  studio.remember = (key, value) => {
+    try {
+      if (value === null) localStorage.removeItem(`studio.${key}`);
+      else if (value === undefined) return localStorage.getItem(`studio.${key}`);
+      else localStorage.setItem(`studio.${key}`, value);
+    } catch { /* private windows may refuse; then nothing is remembered */ }
+    return null;
+  };
+
+  // Gradio calls this once per piece; `props.value` is what Python sent.
+  studio.mount = (kind, element, props, trigger, watch) => {
+    const root = element.firstElementChild;
+    root.classList.add("face");
+    const widget = studio.kinds[kind]({ root, props, trigger });
+    studio.named[props.name] = widget;
+    watch("value", () => widget.update(props.value || {}));
+    widget.update(props.value || {});
+  };
+
+  studio.seconds = (value) => value < 9.95 ? `${value.toFixed(1)} s` : value < 90 ? `${Math.round(value)} s` : value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
+  studio.bytes = (value) => value < 1e9 ? `${Math.round(value / 2 ** 20)} MB` : `${(value / 2 ** 30).toFixed(1)} GB`;
+
+  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, what.hint ? studio.h("span", { class: "hint" }, what.hint) : null);
+
+  // A small menu that closes on choice, Escape and a click elsewhere.
+  studio.menu = (label, icon, items) => {
+    const { h } = studio;
+    const box = h("div", { class: "menu" });
+    const close = () => { list.hidden = true; opener.setAttribute("aria-expanded", "false"); };
+    const opener = h("button", { type: "button", "aria-haspopup": "menu", "aria-expanded": "false", onclick: (event) => {
+      event.stopPropagation();
+      list.hidden = !list.hidden;
+      opener.setAttribute("aria-expanded", String(!list.hidden));
+      if (!list.hidden) { document.addEventListener("click", close, { once: true }); list.querySelector("button").focus(); }
+    } }, studio.icon(icon), label);
+    const list = h("ul", { role: "menu", hidden: true, onkeydown: (event) => {
+      const buttons = [...list.querySelectorAll("button")];
+      const at = buttons.indexOf(document.activeElement);
+      if (event.key === "Escape") { event.stopPropagation(); close(); opener.focus(); }
+      if (event.key === "ArrowDown") { event.preventDefault(); buttons[(at + 1) % buttons.length].focus(); }
+      if (event.key === "ArrowUp") { event.preventDefault(); buttons[(at + buttons.length - 1) % buttons.length].focus(); }
+    } }, items.map((item) => h("li", { role: "none" }, h("button", { type: "button", role: "menuitem", onclick: () => { close(); item.act(); } }, item.label))));
+    box.append(opener, list);
+    return box;
+  };
+
+  studio.visible = (element) => element.isConnected && element.getClientRects().length > 0;
+})();

@@ -1,0 +1,75 @@
+// The frame's own pieces: the name, light and dark, the hand-off, the status line.
+studio.kinds.brand = ({ root, props }) => {
+  root.className = "face brand-in";
+  root.innerHTML = '<svg viewBox="0 0 24 24" aria-hidden="true"><rect x="2.500" y="2.500" width="19" height="19" rx="5" fill="none" stroke="currentColor" stroke-width="2"/><circle cx="9" cy="9.500" r="2.200" fill="currentColor"/><path d="M4.500 18.500l5-5 3.500 3 3-3.500 4 4.500" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"/></svg>';
+  root.append(studio.h("span", {}, props.title));
+  return { update() {} };
+};
+
+// Follows the system until the user chooses; Gradio only knows the class on <body>.
+studio.scheme = () => {
+  const choice = studio.remember("scheme");
+  const dark = choice ? choice === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.classList.toggle("dark", dark);
+  document.body?.classList.toggle("dark", dark);
+  return dark;
+};
+studio.scheme();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", studio.scheme);
+addEventListener("DOMContentLoaded", () => {
+  studio.scheme();
+  new MutationObserver(() => { if (document.body.classList.contains("dark") !== document.documentElement.classList.contains("dark")) studio.scheme(); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+});
+
+studio.kinds.corner = ({ root }) => {
+  const draw = () => {
+    const dark = studio.scheme();
+    const label = dark ? "Use light colours" : "Use dark colours";
+    root.className = "face corner-in";
+    root.replaceChildren(studio.h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick: () => { studio.remember("scheme", dark ? "light" : "dark"); draw(); } }, studio.icon(dark ? "sun" : "moon")));
+  };
+  draw();
+  return { update() {} };
+};
+
+// One hand-off for the whole app: an asset's id and the key of the place that takes it.
+studio.kinds.post = ({ props, trigger }) => {
+  studio.send = (parcel) => trigger("send", parcel);
+  return { update: (value) => { studio.targets = value.targets || []; studio.abilities = value.abilities || []; for (const widget of Object.values(studio.named)) widget.redraw?.(); if (value.idle) watchIdle(value.idle); } };
+};
+// A kiosk forgets: after some quiet time what this browser remembers is wiped for the next visitor.
+const watchIdle = (seconds) => {
+  let last = Date.now();
+  for (const name of ["pointerdown", "keydown", "wheel", "touchstart"]) addEventListener(name, () => { last = Date.now(); }, { passive: true });
+  setInterval(() => {
+    if (Date.now() - last < seconds * 1000 || !Object.keys(localStorage).some((key) => key.startsWith("studio"))) return;
+    for (const key of Object.keys(localStorage)) if (key.startsWith("studio")) localStorage.removeItem(key);
+    location.reload();
+  }, 5000);
+};
+
+studio.kinds.status = ({ root }) => {
+  const { h } = studio;
+  let unloading = false;
+  root.className = "face status-in";
+  const look = async () => {
+    if (document.hidden) return;
+    const now = await studio.ask("status");
+    if (now.status !== undefined) return root.replaceChildren(h("span", {}, `${now.message} ${now.hint}`));
+    const share = Math.min(100, (100 * now.memory) / Math.max(1, now.budget));
+    const jobs = now.running || now.waiting ? `${now.running} running${now.waiting ? `, ${now.waiting} waiting` : ""}` : "idle";
+    studio.fill(root,
+      h("span", { class: "device", title: now.about }, now.device),
+      h("span", { class: "num", title: Object.entries(now.loaded).map(([id, size]) => `${id}: ${studio.bytes(size)}`).join("\n") || "No model is loaded" },
+        h("span", { class: "meter", "aria-hidden": "true" }, h("i", { style: `width:${share}%` })), `${studio.bytes(now.memory)} of ${studio.bytes(now.budget)}`),
+      h("span", { class: "num" }, jobs),
+      h("span", { class: "spring" }),
+      now.memory && now.can_unload ? h("button", { type: "button", class: "quiet unload", disabled: unloading, title: "End the idle models and give their memory back", onclick: async () => { unloading = true; await studio.ask("unload", { method: "POST" }); unloading = false; look(); } }, "Unload models") : null,
+      now.offline ? h("span", { class: "badge", title: "No connection to any other machine is opened" }, "Offline") : null,
+    );
+  };
+  look();
+  setInterval(look, 2500);
+  document.addEventListener("visibilitychange", look);
+  return { update() {} };
+};
