@@ -1,0 +1,287 @@
+"""What may be brought in, and how: told by the first bytes of a file, never by its name. One table, SNIFF -> HANDLERS.
+
+Nothing of a file is run. Readers that trust their input (onnx, gguf, torch) work in a child process with limits.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from studio import child, pickles
+from studio.errors import DiskFull, IntegrityError, NotFound, UnsafeFile, Unsupported
+from studio.hubcache import safe_name
+from studio.pipelines import INDEX, PARTS, check_pipeline, read_json, weights_of
+from studio.recognise import Finding, recognise
+from studio.safeheader import read_header
+
+Tick = Callable[[], None] | None
+Handler = Callable[[Path, Path, Tick], Finding]
+BESIDE = ("config.json", "facts.json")  # what engines read beside a single file
+KEPT = {".json", ".txt", ".safetensors", ".model", ".md"}  # what is taken of a diffusers folder
+LONE = {"safetensors": "model.safetensors", "torch": "model.safetensors", "onnx": "model.onnx", "gguf": "model.gguf"}
+
+MAGIC: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, kind
+    (0, b"GGUF", "gguf"),
+    (0, b"PK\x05\x06", "zip"),
+    (0, b"PK", "torch"),
+    (0, b"\x80\x02", "torch"),
+    (0, b"\x80\x03", "torch"),
+    (0, b"\x80\x04", "torch"),
+    (0, b"\x80\x05", "torch"),
+    (257, b"ustar", "tar"),
+    (0, b"\x1f\x8b", "packed"),
+    (0, b"7z\xbc\xaf\x27\x1c", "packed"),
+    (0, b"BZh", "packed"),
+    (0, b"\xfd7zXZ", "packed"),
+    (0, b"Rar!", "packed"),
+    (0, b"\x89HDF\r\n", "hdf5"),
+    (0, b"\x93NUMPY", "numpy"),
+    (4, b"TFL3", "tflite"),
+    (0, b"\x89PNG", "picture"),
+    (0, b"\xff\xd8\xff", "picture"),
+    (8, b"WEBP", "picture"),
+    (0, b"version https://git-lfs", "pointer"),
+)
+
+_ONNX_FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)  # tags of the fields that follow ir_version
+_OTHER = "Import .safetensors, .onnx, .gguf, a diffusers folder, or a torch file of plain weights."
+REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
+    "empty": ("is empty (0 bytes)", "Copy or download it again."),
+    "zip": ("is an empty archive", "Unpack it and import the model file inside."),
+    "tar": ("is a tar archive", "If it is a model pack, open it with Unpack; otherwise import the file inside."),
+    "packed": ("is a packed archive", "Unpack it and import the model file inside."),
+    "hdf5": ("is a Keras/HDF5 file, which can hold code", _OTHER),
+    "numpy": ("is a numpy array, not a model", _OTHER),
+    "tflite": ("is a TensorFlow Lite file, for which there is no engine", "Export it as ONNX."),
+    "picture": ("is a picture, not a model", "Use it in Generate, Detect or Segment instead."),
+    "pointer": ("is a Git LFS pointer, not the file itself", "Fetch it with git lfs pull, or download it again."),
+    "unknown": ("is of no kind the studio knows", _OTHER),
+}
+
+
+def sniff(path: Path) -> str:
+    """The kind of a file or folder by its content: a key of HANDLERS or REFUSED."""
+    if path.is_dir():
+        return "diffusers" if (path / INDEX).is_file() else "folder"
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "empty"
+    for offset, magic, kind in MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return kind
+    if len(head) > 8 and head[8:9] == b"{" and head[6:8] == b"\0\0":
+        return "safetensors"
+    # An ONNX file starts with its ir_version (field 1, a small number), then another field of ModelProto.
+    is_onnx = len(head) > 8 and head[0] == 0x08 and 3 <= head[1] <= 20 and head[2] in _ONNX_FIELDS
+    return "onnx" if is_onnx else "unknown"
+
+
+def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
+    """Reads, checks and, where needed, converts a model of the user's into the empty folder `out`.
+
+    Raises NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull; what is in `out` then is to be thrown away.
+    """
+    if not source.exists():
+        raise NotFound(f"There is nothing at {source.name}.", "Check the path.")
+    if source.is_symlink() or not (source.is_file() or source.is_dir()):
+        raise UnsafeFile(f"{source.name} is a link or a special file.", "Import the file itself.")
+    kind = sniff(source)
+    if kind in REFUSED:
+        what, hint = REFUSED[kind]
+        raise Unsupported(f"{source.name} {what}.", hint)
+    try:
+        found = HANDLERS[kind](source, out, tick)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("The disk is full; nothing was imported.", "Free some space and try again.") from error
+        raise IntegrityError(f"{source.name} cannot be read: {error.strerror}.", "Check the file.") from error
+    if found.kind == "sam-custom" and not (out / "config.json").is_file():
+        raise Unsupported(
+            f"{source.name} is a Segment Anything network of a size of its own, without its config.json.",
+            "Import the folder that holds both.",
+        )
+    return found
+
+
+def check_folder(folder: Path, names: list[str]) -> None:
+    """Refuses model files that are anything but safe formats; for packs and downloads.
+
+    Args:
+        names: the files to look at; others in the folder belong to someone else.
+
+    Raises UnsafeFile, IntegrityError.
+    """
+    for path in (folder / safe_name(name) for name in sorted(names)):
+        kind = sniff(path)
+        if kind in ("torch", "packed", "tar", "zip", "hdf5", "pointer") or path.suffix == ".py":
+            raise UnsafeFile(f"{path.name} may run code when it is opened.", "Do not use this model.")
+        if kind == "safetensors" or path.suffix == ".safetensors":
+            read_header(path)
+        if kind == "empty" and path.suffix != ".txt":
+            raise IntegrityError(f"{path.name} is empty.", "Download it again.")
+        if path.suffix == ".onnx":
+            _read("onnx", path, None)
+    if INDEX in names:
+        check_pipeline(folder)
+
+
+def _copy(source: Path, target: Path, tick: Tick) -> None:
+    """Copies the bytes of a plain file; never follows a link."""
+    if source.is_symlink() or not source.is_file():
+        raise UnsafeFile(f"{source.name} is a link or a special file.", "Import the file itself.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as src, target.open("wb") as dst:
+        while chunk := src.read(1 << 20):
+            dst.write(chunk)
+            if tick is not None:
+                tick()
+        dst.flush()
+        os.fsync(dst.fileno())
+
+
+def _safetensors(source: Path, out: Path, tick: Tick) -> Finding:
+    found = recognise(read_header(source).tensors)
+    if found is None:
+        names = ", ".join(list(read_header(source).tensors)[:3])
+        raise Unsupported(f"{source.name} is sound, but of no network the studio knows ({names[:120]}).", _OTHER)
+    _copy(source, out / LONE["safetensors"], tick)
+    return found
+
+
+def _torch(source: Path, out: Path, tick: Tick) -> Finding:
+    found = pickles.globals_of(pickles.read_opcodes(source))
+    if pickles.is_detector(found):
+        return _ultralytics(source, out, tick)
+    pickles.refuse_globals(source.name, found)
+    target = out / LONE["torch"]
+    unpickle(source, target, tick)
+    kind = recognise(read_header(target).tensors)
+    if kind is None:
+        raise Unsupported(f"{source.name} is sound, but of no network the studio knows.", _OTHER)
+    return kind
+
+
+def unpickle(source: Path, target: Path, tick: Tick = None) -> None:
+    """Writes the tensors of a torch file as safetensors, in a child process. Raises UnsafeFile, IntegrityError."""
+    pickles.refuse_globals(source.name, pickles.globals_of(pickles.read_opcodes(source)))
+    size = source.stat().st_size
+    memory, seconds = 8 * child.GB + 4 * size, 120 + size / 20e6
+    target.parent.mkdir(parents=True, exist_ok=True)
+    child.run("studio.convert_pickle", source.resolve(), target, seconds=seconds, memory=memory, tick=tick)
+    read_header(target)
+
+
+def _ultralytics(source: Path, out: Path, tick: Tick) -> Finding:
+    """A whole YOLO network: its own converter reads it as inert records and exports it to ONNX."""
+    target = out / LONE["onnx"]
+    child.run("studio.engines.export_yolo", source.resolve(), target, seconds=600, memory=16 * child.GB, tick=tick)
+    return _onnx_finding(_read("onnx", target, tick), target.name)
+
+
+def _onnx(source: Path, out: Path, tick: Tick) -> Finding:
+    facts = _read("onnx", source, tick)
+    found = _onnx_finding(facts, source.name)
+    _copy(source, out / LONE["onnx"], tick)
+    for name in facts["side"]:
+        _copy(source.parent / safe_name(name), out / name, tick)
+    return found
+
+
+def _onnx_finding(facts: dict, name: str) -> Finding:
+    """Takes it for a detector where its outputs can be one; the engine chooses the layout when it loads."""
+    inputs, outputs = list(facts["inputs"].values()), facts["outputs"]
+    is_image = any(len(shape) == 4 and shape[1] in (0, 3) for shape in inputs)
+    boxes = [shape for shape in outputs.values() if len(shape) == 3]
+    named = {"logits", "pred_boxes"} <= set(outputs) or {"labels", "boxes", "scores"} <= set(outputs)
+    if not is_image or not (boxes or named) or facts["task"] not in ("", "detect"):
+        shapes = "; ".join(f"{key} {shape}" for key, shape in outputs.items())
+        raise Unsupported(
+            f"{name} is a sound ONNX network, but no detector the studio knows (outputs {shapes[:160]}).",
+            "Import a detector exported by YOLO, RT-DETR or D-FINE.",
+        )
+    options = {"file": LONE["onnx"], **({"names": facts["names"]} if facts["names"] else {})}
+    count = f" of {len(facts['names'])} classes" if facts["names"] else ""
+    return Finding("onnx-detector", "yolo", ("detect",), f"A detector{count} in ONNX.", options)
+
+
+def _gguf(source: Path, out: Path, tick: Tick) -> Finding:
+    facts = _read("gguf", source, tick)
+    _copy(source, out / LONE["gguf"], tick)
+    text = f"A GGUF file ({facts['arch'] or 'no architecture named'}, {', '.join(facts['types'])}). "
+    text += "It is kept and checked; this version has no engine that runs it."
+    return Finding("gguf", "gguf", ("generate",), text, {"file": LONE["gguf"], "arch": facts["arch"]})
+
+
+def _read(kind: str, path: Path, tick: Tick) -> dict:
+    memory = 4 * child.GB + 4 * path.stat().st_size
+    said = child.run("studio.inspect_graph", kind, path.resolve(), seconds=120, memory=memory, tick=tick)
+    return dict(json.loads(said))
+
+
+def _diffusers(source: Path, out: Path, tick: Tick) -> Finding:
+    """Copies what the pipeline needs, and converts the `.bin` weights of older folders."""
+    _refuse_links(source)
+    parts = check_pipeline(source, pickles=True)
+    _copy(source / INDEX, out / INDEX, tick)
+    index = read_json(source / INDEX)
+    for name in parts:
+        part = PARTS[(str(index[name][0]), str(index[name][1]))]
+        weights = weights_of(source / name, part, pickles=True) if part.weights else []
+        for file in sorted((source / name).iterdir()):
+            if file.suffix in KEPT and (file.suffix != ".safetensors" or file.name in weights):
+                _copy(file, out / name / file.name, tick)
+        for file_name in weights:
+            if file_name.endswith(".bin"):
+                unpickle(source / name / file_name, out / name / f"{part.weights}.safetensors", tick)
+            else:
+                read_header(source / name / file_name)
+    check_pipeline(out)
+    family = "sdxl" if "XL" in str(index["_class_name"]) else "sd1"
+    options = {"layout": "diffusers", "family": family}
+    return Finding("pipeline", "diffusion", ("generate",), f"A {index['_class_name']}.", options)
+
+
+def _folder(source: Path, out: Path, tick: Tick) -> Finding:
+    """A folder around one model file, e.g. an ONNX file with its side files."""
+    _refuse_links(source)
+    files = [path for path in sorted(source.iterdir()) if path.is_file() and sniff(path) in LONE]
+    if len(files) != 1:
+        raise Unsupported(
+            f"{source.name} has no {INDEX} and holds {len(files)} model files, so it is not clear what it is.",
+            "Import one of the files, or the whole diffusers folder.",
+        )
+    found = HANDLERS[sniff(files[0])](files[0], out, tick)
+    for name in BESIDE:
+        if (source / name).is_file():
+            read_json(source / name)
+            _copy(source / name, out / name, tick)
+    return found
+
+
+def _refuse_links(folder: Path) -> None:
+    for count, path in enumerate(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise UnsafeFile(f"{path.name} is a link or a special file.", "Copy the real files into the folder.")
+        if count > 10_000:
+            raise Unsupported(f"{folder.name} holds more than 10,000 files.", "Import the folder of one model.")
+
+
+HANDLERS: dict[str, Handler] = {
+    "safetensors": _safetensors,
+    "onnx": _onnx,
+    "gguf": _gguf,
+    "torch": _torch,
+    "diffusers": _diffusers,
+    "folder": _folder,
+}
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder that is not wanted any more; what cannot be removed stays unlisted."""
+    shutil.rmtree(folder, ignore_errors=True)
