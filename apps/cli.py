@@ -69,8 +69,8 @@ def serve(config: Config) -> None:
     """The studio in the browser (the default)."""
     from apps.serve import launch
 
-    with _studio(config) as studio:
-        launch(studio, config)
+    with _studio(config, runs_jobs=False) as studio:  # jobs start with the page
+        launch(studio, config, say=click.echo)
 
 
 @cli.group()
