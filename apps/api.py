@@ -29,6 +29,9 @@ from studio.studio import Studio
 from studio.tasks import TASKS
 
 OWNER = "local"
+_SHOWN = (
+    "id", "state", "card", "place", "step", "total", "phase", "seconds", "remaining", "error", "message", "hint", "artifact",
+)  # fmt: skip
 _MEDIA = {".png": "image/png", ".json": "application/json", ".xml": "application/xml", ".zip": "application/zip"}
 
 
@@ -101,5 +104,5 @@ def router(studio: Studio) -> APIRouter:
 
 def _job(shot: Snapshot) -> dict[str, Any]:
     """A snapshot as JSON, without the preview's pixels."""
-    names = ("id", "state", "card", "place", "step", "total", "phase", "seconds", "remaining", "error", "message", "hint")
-    return {**{name: getattr(shot, name) for name in names}, "artifact": shot.artifact, "task": shot.task.to_json()}
+    facts = {name: getattr(shot, name) for name in _SHOWN}
+    return {**facts, "task": shot.task.to_json()}
