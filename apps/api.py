@@ -30,7 +30,8 @@ from studio.tasks import TASKS
 
 OWNER = "local"
 _SHOWN = (
-    "id", "state", "card", "place", "step", "total", "phase", "seconds", "remaining", "error", "message", "hint", "artifact",
+    "id", "state", "card", "place", "step", "total", "phase", "seconds", "remaining", "error", "message", "hint",
+    "artifact",
 )  # fmt: skip
 _MEDIA = {".png": "image/png", ".json": "application/json", ".xml": "application/xml", ".zip": "application/zip"}
 
