@@ -140,7 +140,7 @@ def draw(
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     line = max(1, round(min(image.shape[:2]) / 250))
-    letters = max(10, round(min(image.shape[:2]) / 32))
+    letters = max(10, round(min(min(image.shape[:2]) / 32, _usual_height(data) / 3)))
     font = ImageFont.load_default(letters) if font_file is None else ImageFont.truetype(str(font_file), letters)
     rows = list(zip(_rows(data), data.get("texts") or [""] * len(data["boxes"]), strict=True))
     for ((x1, y1, x2, y2), score, label), text in reversed(rows):
@@ -149,6 +149,11 @@ def draw(
         words = [label, f"{score:.2f}" if with_scores else "", text[:40]]
         _write(pen, (x1, y1), " ".join(word for word in words if word), ink, font, canvas.size)
     return np.asarray(canvas)
+
+
+def _usual_height(data: Data) -> float:
+    """Median height of the boxes in px: in a crowd, letters sized to the picture would hide the things."""
+    return float(np.median([box[3] - box[1] for box in data["boxes"]])) if data["boxes"] else 0.0
 
 
 def _write(
