@@ -62,8 +62,9 @@ def load(file: Path, config: Mapping[str, Any]) -> Any:
         model = build_sam(config)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise IntegrityError(f"The network's numbers are wrong: {error!r}.", AGAIN) from error
-    _check(file, weights, model.state_dict())
-    model.load_state_dict(weights)
+    weights, wanted = _without_counters(weights), _without_counters(model.state_dict())
+    _check(file, weights, wanted)
+    model.load_state_dict(weights, strict=False)  # strict but for the counters: just checked
     return model.eval().requires_grad_(False)
 
 
@@ -74,6 +75,11 @@ def digest(file: Path, config: Mapping[str, Any]) -> str:
         while block := stream.read(2**22):
             found.update(block)
     return found.hexdigest()
+
+
+def _without_counters(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Batch norm counts its training steps; nothing is computed from that, and some files leave it out."""
+    return {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
 
 
 def _check(file: Path, weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -342,3 +342,12 @@ def test_a_converted_checkpoint_needs_no_config(tmp_path, folder, report, monkey
     monkeypatch.setattr("studio.engines.sam_weights.CONFIGS", {"tiny": TINY})
     (tmp_path / "sam_tiny.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     assert make(tmp_path, architecture="tiny").run(click((30, 20, 1)), report).masks
+
+
+def test_batch_norms_counters_are_not_missed(tmp_path, folder, report):
+    weights = {name: tensor for name, tensor in build_sam(TINY).state_dict().items() if "num_batches" not in name}
+    save_file({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    engine = make(tmp_path)
+    assert {parameter.dtype for parameter in engine._model.parameters()} == {torch.float32}
+    assert len(engine.run(click((30, 20, 1)), report).masks) == 3
