@@ -15,6 +15,7 @@ from studio.cards import Card
 from studio.errors import IntegrityError, Unsupported
 from studio.nets.sam import CONFIGS, build_sam
 
+OTHER_NAMES: Mapping[str, str] = {"mobile_sam": "mobile"}  # what the checkpoint is called -> what the network is
 AGAIN = "Get the model again in Models."
 
 
@@ -37,6 +38,7 @@ def read_config(card: Card, folder: Path) -> Mapping[str, Any]:
     """
     name = card.options.get("architecture")
     if name is not None:
+        name = name if name in CONFIGS else OTHER_NAMES.get(name, name)
         if name not in CONFIGS:
             raise Unsupported(
                 f"{card.title} is a {name!r} network, which is not in this studio.", f"Known: {', '.join(CONFIGS)}."

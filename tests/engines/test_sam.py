@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from studio.cards import Card, Source
 from studio.device import Device
+from studio.engines import sam_weights
 from studio.engines.embeddings import Embedding, EmbeddingCache
 from studio.engines.sam import SamEngine
 from studio.errors import Cancelled, IntegrityError, InvalidTask, OutOfMemory, Unsupported
@@ -26,7 +27,7 @@ TINY: dict[str, Any] = {
     "encoder": {"kind": "pyramid", "widths": [8, 8, 16, 16], "depths": [1, 1, 1], "heads": 2, "mlp_ratio": 2.0},
     "image_size": 64,
     "prompt_dim": 32,
-    "decoder": {"depth": 1, "mlp_dim": 32, "heads": 2, "iou_depth": 2, "iou_dim": 32},
+    "decoder": {**STARTER["decoder"], "depth": 1, "mlp_dim": 32, "heads": 2, "iou_depth": 2, "iou_dim": 32},
 }
 PICTURE = "a" * 64
 OTHER = "b" * 64
@@ -336,6 +337,12 @@ def test_the_published_vit_b_has_our_names_and_shapes():
     assert {name: tensor.shape for name, tensor in mine.items()} == {
         name: tensor.shape for name, tensor in theirs.items()
     }
+
+
+@pytest.mark.parametrize("name", ["vit_b", "mobile_sam"])
+def test_the_cards_names_of_published_networks_are_known(name, tmp_path):
+    config = sam_weights.read_config(card(architecture=name), tmp_path)
+    assert config["image_size"] == 1024
 
 
 def test_a_converted_checkpoint_needs_no_config(tmp_path, folder, report, monkeypatch):
