@@ -58,7 +58,7 @@ def build(face: Face) -> None:
         return face.studio.submit(card_id, task_fields(dict(zip(names, values, strict=True))), owner=owner)
 
     start = job_flow(
-        face, run, stage, [card, *widgets], submit, lambda artifact: view(face.studio, artifact, ACTIONS)
+        face, "generate", run, stage, [card, *widgets], submit, lambda artifact: view(face.studio, artifact, ACTIONS)
     )
 
     def example(data: Json, owner: str, card_id: str, *values: Any) -> Any:
@@ -85,8 +85,8 @@ def build(face: Face) -> None:
     on_data(stage.act, act, [face.owner], [run, card, *widgets])
     on_data(reader.read, read, outputs=widgets)
     on(card.change, lambda id_: defaults(face.studio, id_), card, [fields[name] for name in DEFAULTED])
-    face.accept("start", "Generate: start picture", "generate", fields["image"])
-    face.accept("mask", "Generate: where to change", "generate", fields["mask"], ("mask",))
+    face.accept("start", "Generate: start picture", fields["image"])
+    face.accept("mask", "Generate: where to change", fields["mask"], ("mask",))
 
 
 DEFAULTED = ("steps", "guidance_scale", "scheduler", "width", "height")

@@ -36,6 +36,9 @@ def stage(name: str, *, title: str, text: str, examples: list[dict[str, str]] | 
     "boxes": [{"box", "label", "score"}], "masks": [{"id", "hue"}], "points": [[x, y, 1 or 0]], "box": [x1, y1, x2, y2];
     "aim": "point", "box" or "both" lets the user click and drag. {} is the empty state.
 
+    An action with "runs": true begins a job, so the run bar answers at once; its callback must end in that bar's value.
+    "family": [{"label", "tiles": [{"id", "label", "artifact"}]}] shows relatives; a click sends open {"artifact"}.
+
     Events: act {"name", "artifact", "index"}, pick {"index"}, example {"index"}, point {"x", "y", "label"}, box {"box"}.
 
     Args:
@@ -43,7 +46,7 @@ def stage(name: str, *, title: str, text: str, examples: list[dict[str, str]] | 
         slot: name of the slot that takes files dropped or pasted on the picture.
     """
     empty = {"title": title, "text": text, "examples": examples or []}
-    return piece("stage", name, events=("act", "pick", "example", "point", "box"), empty=empty, slot=slot)
+    return piece("stage", name, events=("act", "pick", "example", "point", "box", "open"), empty=empty, slot=slot)
 
 
 def run(name: str, *, verb: str, stage: str) -> gr.HTML:
@@ -68,3 +71,13 @@ def slot(
         feeds: name of the slot that paints over this one's picture.
     """
     return piece("slot", name, events=("read",), title=title, invite=invite, kind=kind, paint=paint, stage=stage, feeds=feeds)
+
+
+def shelf(name: str) -> gr.HTML:
+    """Many results as thumbnails, or a list of jobs.
+
+    Value: {"tiles": [{"id", "label", "artifact", "tag"}], "page", "more", "title", "text", "notice", "undo"}, or {"jobs":
+    [{"id", "state", "title", "text", "when", "actions": [{"name", "label"}]}], "title", "text"}.
+    Events: open {"artifact"}, turn {"page"}, undo {"artifact"}, job {"name", "job"}.
+    """
+    return piece("shelf", name, events=("open", "turn", "undo", "job"))

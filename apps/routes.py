@@ -74,8 +74,8 @@ def router(studio: Studio) -> APIRouter:
     @face.get("/job/{id}/preview/{version}.webp")
     def preview(id: str, version: str) -> Response:
         shot = studio.jobs.get(id)
-        if shot.preview is None:
-            return _missing()
+        if shot.preview is None:  # the job ended between the look and this
+            return Response(status_code=204)
         buffer = io.BytesIO()
         Image.fromarray(shot.preview).save(buffer, "WEBP", quality=80, method=0)
         return Response(buffer.getvalue(), media_type="image/webp", headers=_NEVER)

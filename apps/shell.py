@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from apps import generate, pieces
+from apps import generate, library, pieces
 from apps.widgets import Face, on, on_data
 from studio.errors import NotFound
 from studio.studio import Studio
@@ -27,6 +27,7 @@ class Tab(NamedTuple):
 
 TABS = (
     Tab("generate", "Generate", generate.build),
+    Tab("library", "Library", library.build),
 )  # fmt: skip
 
 
@@ -39,10 +40,13 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
         pieces.piece("corner", "corner", elem_classes=["corner"])
         with gr.Tabs(elem_classes=["desk"]) as desk:
             for tab in tabs:
-                with gr.Tab(tab.title, id=tab.key, render_children=True):
+                with gr.Tab(tab.title, id=tab.key, render_children=True) as pane:
+                    face.tab, face.selected = tab.key, pane.select
                     tab.build(face)
         pieces.piece("status", "status", elem_classes=["status"])
         hand_off(face, desk)
+        for wire in face.later:
+            wire(desk)
         if not studio.can("share"):
             on(page.load, lambda id_: id_ or secrets.token_hex(16), owner, owner)
         for fn, inputs, outputs in face.on_load:

@@ -40,16 +40,26 @@ class Receiver:
 
 @dataclass
 class Face:
-    """What a tab's `build` receives: the studio, who is looking, and the table of places that take sent assets."""
+    """What a tab's `build` receives: the studio, who is looking, and the tables through which tabs meet.
+
+    Attributes:
+        runners: task kind -> (tab, run bar) where a job of that kind is followed; filled by `job_flow`.
+        later: called with the tabs once all of them are built, for wiring that reaches into other tabs.
+        on_load: (fn, inputs, outputs) called whenever a page is opened.
+    """
 
     studio: Studio
     owner: gr.BrowserState
+    tab: str = ""  # key of the tab being built
+    selected: Callable[..., Any] | None = None  # its select event: `on(face.selected, ...)`
     receivers: list[Receiver] = field(default_factory=list)
+    runners: dict[str, tuple[str, gr.HTML]] = field(default_factory=dict)
+    later: list[Callable[[gr.Tabs], None]] = field(default_factory=list)
     on_load: list[tuple[Callable[..., Any], list[Any], list[Any]]] = field(default_factory=list)
 
-    def accept(self, key: str, title: str, tab: str, slot: gr.HTML, kinds: tuple[str, ...] = ("image",)) -> None:
-        """Offers `slot` under "Send to". `kinds` says which assets fit: "image", "mask" or both."""
-        self.receivers.append(Receiver(key, title, tab, slot, kinds))
+    def accept(self, key: str, title: str, slot: gr.HTML, kinds: tuple[str, ...] = ("image",)) -> None:
+        """Offers `slot` of this tab under "Send to". `kinds` says which assets fit: "image", "mask" or both."""
+        self.receivers.append(Receiver(key, title, self.tab, slot, kinds))
 
     def seen_by(self, owner: str) -> str | None:
         """Whose things to list: None is everybody's."""
@@ -104,13 +114,14 @@ def problem(error: BaseException) -> Json:
 
 def job_flow(
     face: Face,
+    kind: str,
     run: gr.HTML,
     stage: gr.HTML,
     inputs: Sequence[Any],
     submit: Callable[..., Snapshot],
     show: Callable[[Artifact], Json],
 ) -> Callable[..., Json]:
-    """Run -> submit -> follow -> show. `submit(owner, *values of inputs)` queues, `show(artifact)` makes the stage's value.
+    """Run -> submit -> follow -> show, for tasks of `kind`. `submit(owner, *values of inputs)` queues, `show(artifact)` makes the stage's value.
 
     Returns the function behind Run, so that other events (an example, "run again") can start a job the same way: it
     takes (owner, *values) and returns the value for `run`.
@@ -129,6 +140,7 @@ def job_flow(
         except StudioError:
             return gr.skip()
 
+    face.runners[kind] = (face.tab, run)
     on(run.run, start, [face.owner, *inputs], run)
     on_data(run.finished, finish, [face.owner], stage)
     return start

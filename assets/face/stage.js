@@ -1,7 +1,7 @@
 // The picture, large: empty, running, or a result with its one row of actions.
 studio.kinds.stage = ({ root, props, trigger }) => {
   const { h, icon } = studio;
-  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", painter = null;
+  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null;
 
   const pictures = () => value.pictures || [];
   const current = () => pictures()[chosen];
@@ -25,9 +25,10 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       ? h("div", { class: "examples" }, examples.map((one, index) => h("button", { type: "button", class: one.image ? "picture" : "", onclick: () => start("example", { index }) }, one.image ? h("img", { src: one.image, alt: "", loading: "lazy" }) : null, one.label)))
       : null);
   };
-  const shown = (one) => { // small pictures are enlarged, up to four times, so that they can be seen
-    const scale = Math.min(4, Math.max(1, 560 / Math.max(one.width, one.height)));
-    const image = h("img", { src: studio.picture(one.id), alt: one.title || "", width: Math.round(one.width * scale), height: Math.round(one.height * scale) });
+  // Small pictures are enlarged, up to four times, so that they can be seen; large ones fit the window.
+  const measure = (one) => `--w:${Math.round(one.width * Math.min(4, Math.max(1, 560 / Math.max(one.width, one.height))))}px;--fit:${one.width / one.height}`;
+  const shown = (one) => {
+    const image = h("img", { src: studio.picture(one.id), alt: one.title || "", width: one.width, height: one.height, style: measure(one) });
     const figure = h("div", { class: "figure" }, image);
     studio.overlay?.(figure, one, value, { props, trigger });
     return figure;
@@ -50,11 +51,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     drawBelow();
   };
   const veiled = () => { const figure = shown(current()); figure.classList.add("veil"); return figure; };
-  const previewFigure = () => {
-    const size = current() && !value.stale ? current() : null;
-    const side = size ? Math.max(size.width, size.height) * Math.min(4, Math.max(1, 560 / Math.max(size.width, size.height))) : 512;
-    return h("div", { class: "figure" }, h("img", { class: "preview", src: preview, alt: "The picture as it forms", style: `width:${side}px` }));
-  };
+  const previewFigure = () => h("div", { class: "figure" }, h("img", { class: "preview", src: preview, alt: "The picture as it forms", style: `--w:512px;--fit:${ratio}` }));
 
   // ── running ────────────────────────────────────────────────────────────
   const words = (now) => {
@@ -70,7 +67,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       const source = studio.url(`job/${now.id}/preview/${now.preview}.webp`);
       if (source !== preview) {
         const next = new Image();
-        next.onload = () => { if (shot) { const first = !preview; preview = source; first ? draw() : view.querySelector("img.preview")?.setAttribute("src", source); } };
+        next.onload = () => { if (shot) { ratio = next.naturalWidth / next.naturalHeight; const first = !preview; preview = source; first ? draw() : view.querySelector("img.preview")?.setAttribute("src", source); } };
         next.src = source;
       }
     }
@@ -112,7 +109,8 @@ studio.kinds.stage = ({ root, props, trigger }) => {
           h("summary", {}, "Details"),
           h("dl", {}, value.details.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "num" }, String(text))])))
       : "";
-    studio.fill(below, notes, facts);
+    const family = value.family?.length ? studio.family(value.family, (artifact) => trigger("open", { artifact })) : "";
+    studio.fill(below, notes, family, facts);
   };
 
   // ── files dropped on the picture go to the slot it belongs to ──────────
