@@ -1,0 +1,702 @@
+"""Text to image, image to image and inpainting with diffusers pipelines (SD 1.x, SD 2.x, SDXL, LCM, Turbo).
+
+One set of components is loaded; every way of using it is a thin pipeline around the same components.
+Only a worker process imports this module.
+
+Card options:
+    variant       "fp16": which weight files of the folder; found out where it is not given
+    size          native side in pixels, where the UNet's config does not tell
+    prediction    "epsilon", "v_prediction" or "sample", where the scheduler's config is wrong
+    tiny_decoder  a TAESD file or AutoencoderTiny folder that decodes instead of the VAE
+    lora          [{"path": file, "scale": 1.0}, ...]
+    config        for a single-file checkpoint: a diffusers folder with its configuration and tokenizer
+Paths are relative to the model's folder, or absolute.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torch.nn import functional as F
+
+from studio.cards import Card
+from studio.device import Device
+from studio.engines import diffusers_folder
+from studio.engines.base import Report, Result
+from studio.errors import IntegrityError, InvalidTask, OutOfMemory, StudioError, Unsupported
+from studio.nets import latent_preview, torchvision_guard
+from studio.ops import infotext, lora, taesd, vocabulary
+from studio.tasks import MAX_SEED, Generate, Task
+
+Pixels = NDArray[np.uint8]
+
+STEPS = 25
+GUIDANCE = 7.0
+TINY_LATENTS = 32 * 32  # positions up to which a tiny autoencoder decodes fast enough to be the preview
+TILED_AREA = 1024 * 1024  # px; larger pictures are decoded in tiles, to stay within memory
+
+
+class Family(NamedTuple):
+    """Names of diffusers classes that share components, and what their constructors want besides."""
+
+    text: str
+    image: str
+    inpaint: str
+    extra: Mapping[str, Any]
+
+
+SD = Family(
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    {"safety_checker": None, "requires_safety_checker": False},
+)
+SDXL = Family(
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    {"add_watermarker": False},
+)
+# Class named in model_index.json -> family. A latent consistency model is Stable Diffusion with one more input,
+# which the ordinary pipelines fill in.
+FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": SD,
+    "StableDiffusionImg2ImgPipeline": SD,
+    "StableDiffusionInpaintPipeline": SD,
+    "LatentConsistencyModelPipeline": SD,
+    "LatentConsistencyModelImg2ImgPipeline": SD,
+    "StableDiffusionXLPipeline": SDXL,
+    "StableDiffusionXLImg2ImgPipeline": SDXL,
+    "StableDiffusionXLInpaintPipeline": SDXL,
+}
+
+# Our name -> diffusers class, and settings on top of the checkpoint's own. Solvers inherit each other's settings
+# through the config, so those that must differ are spelled out.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DDIM": ("DDIMScheduler", {}),
+    "DDPM": ("DDPMScheduler", {}),
+    "DEIS": ("DEISMultistepScheduler", {"algorithm_type": "deis", "solver_type": "logrho"}),
+    "DPM++ 2M": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": 2, "use_karras_sigmas": False},
+    ),
+    "DPM++ 2M Karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": 2, "use_karras_sigmas": True},
+    ),
+    "DPM2": ("KDPM2DiscreteScheduler", {}),
+    "Euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {"use_karras_sigmas": False}),
+    "LCM": ("LCMScheduler", {}),
+    "LMS": ("LMSDiscreteScheduler", {"use_karras_sigmas": False}),
+    "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "UniPC": ("UniPCMultistepScheduler", {"solver_type": "bh2"}),
+}
+# Samplers' own defaults that suit pixels, not latents; used where the checkpoint does not say.
+LATENT_DEFAULTS = {"clip_sample": False}
+
+
+@dataclass
+class _Plan:
+    """A task with everything decided. Sizes in pixels, multiples of what the model needs."""
+
+    task: Generate
+    seed: int
+    steps: int
+    effective_steps: int  # what image-to-image really runs
+    guidance: float
+    width: int
+    height: int
+    start: Pixels | None = None  # (height, width, 3)
+    mask: NDArray[np.bool_] | None = None  # (height, width), True is repainted
+    notes: list[str] = field(default_factory=list)
+
+
+class Diffusion:
+    """Generate tasks on one loaded pipeline."""
+
+    def __init__(self, card: Card, folder: Path, device: Device) -> None:
+        """Loads the diffusers folder (or single checkpoint) in `folder`.
+
+        Raises:
+            IntegrityError: a file is missing or damaged; it is named.
+            UnsafeFile: a part is a pickle or brings code.
+            Unsupported: a kind of pipeline, checkpoint or LoRA that cannot be run.
+            OutOfMemory: it does not fit.
+        """
+        torch.set_num_threads(max(1, device.cores))  # more threads than cores wait for each other at every layer
+        self._card = card
+        self._place, self._dtype = _place(device)
+        with _translated(card.title):
+            self._family, self._pipe = _load(card, folder, self._dtype)
+            _add_loras(self._pipe, folder, card.options.get("lora", ()))
+            self._decoder = _tiny_decoder(folder, card.options.get("tiny_decoder"), self._dtype)
+            self._pipe.to(self._place)
+        self._decoder = self._pipe.vae if self._decoder is None else self._decoder.to(self._place)
+        _limit_prompt(self._pipe)
+        self._own_scheduler = self._pipe.scheduler
+        self._things = diffusers_folder.facts(folder, "things")
+        self._preview_map: latent_preview.LatentMap | None = None
+        self._pipes = {"text": self._pipe}
+
+    def run(self, task: Task, report: Report) -> Result:
+        """Pictures for a `Generate` task.
+
+        A start picture is scaled until it covers width x height and cut to it around its centre; the mask with it.
+        Width and height are rounded down to a multiple of 8 (or of what the autoencoder shrinks by). Where the task
+        and the card name no size, a start picture keeps its proportions at the model's native area.
+        Repainting leaves every pixel outside the mask as it was. Picture k uses seed + k and is the same whatever
+        the count. Raises InvalidTask, OutOfMemory, Unsupported, or Cancelled through `report`.
+        """
+        if not isinstance(task, Generate):
+            raise InvalidTask(f"{self._card.title} makes pictures; it cannot {task.kind}.", "Choose another model.")
+        plan = self._plan(task, report)
+        seconds = {"step": 0.0, "decoding": 0.0}
+        seeds = [(plan.seed + k) % (MAX_SEED + 1) for k in range(task.count)]
+        images = []
+        with _translated(self._card.title), torch.inference_mode():
+            for k, seed in enumerate(seeds):
+                images.append(self._paint(plan, seed, k * plan.effective_steps, report, seconds))
+        return Result(
+            images=tuple(images),
+            data={
+                "seeds": seeds,
+                "width": plan.width,
+                "height": plan.height,
+                "notes": plan.notes,
+                "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+                "infotext": [self._infotext(plan, seed) for seed in seeds],
+            },
+        )
+
+    def close(self) -> None:
+        """Lets go of the weights."""
+        self._pipes.clear()
+        del self._pipe, self._decoder, self._own_scheduler
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # What is asked
+
+    def _plan(self, task: Generate, report: Report) -> _Plan:
+        start = report.asset(task.image) if task.image is not None else None
+        width, height, notes = self._size(task, start)
+        steps = int(_given(task.steps, self._card.defaults.get("steps"), STEPS))
+        plan = _Plan(
+            task,
+            seed=int(_given(task.seed, 0)),
+            steps=steps,
+            effective_steps=steps,
+            guidance=float(_given(task.guidance_scale, self._card.defaults.get("guidance_scale"), GUIDANCE)),
+            width=width,
+            height=height,
+            notes=notes + self._prompt_notes(task),
+        )
+        if start is not None:
+            plan.steps, plan.effective_steps = image_steps(steps, task.strength)
+            plan.start = cover(start, width, height)
+            plan.notes += _crop_note(start, width, height)
+        if task.mask is not None and start is not None:
+            plan.mask = _fit_mask(report.asset(task.mask), start, width, height)
+        if plan.mask is None and self._is_inpaint_only:
+            raise InvalidTask(f"{self._card.title} only repaints.", "Give a picture and a mask of what to repaint.")
+        return plan
+
+    def _size(self, task: Generate, start: Pixels | None) -> tuple[int, int, list[str]]:
+        """Width, height and what to say about them."""
+        native = self._native_size()
+        width = _given(task.width, self._card.defaults.get("width"))
+        height = _given(task.height, self._card.defaults.get("height"))
+        if start is not None and width is None and height is None:
+            ratio = (start.shape[1] / start.shape[0]) ** 0.5
+            width, height = round(native * ratio), round(native / ratio)
+        asked = int(_given(width, native)), int(_given(height, native))
+        unit = max(8, self._shrink)
+        got = max(unit, asked[0] // unit * unit), max(unit, asked[1] // unit * unit)
+        said = task.width is not None and task.height is not None and got != asked
+        note = f"The size was made {got[0]}×{got[1]}, a multiple of {unit} pixels, which this model needs."
+        return got[0], got[1], [note] if said else []
+
+    def _native_size(self) -> int:
+        size = self._card.options.get("size")
+        if size is not None:
+            return int(size)
+        sample = self._pipe.unet.config.sample_size
+        side = sample[0] if isinstance(sample, list | tuple) else sample
+        return int(side if side is not None else 64) * self._shrink
+
+    def _prompt_notes(self, task: Generate) -> list[str]:
+        parts = (("prompt", task.prompt), ("negative prompt", task.negative_prompt))
+        cuts = [(name, _words_cut(self._pipe, text)) for name, text in parts]
+        notes = [
+            f"The {name} is longer than this model reads; the last {_words(cut)} ignored." for name, cut in cuts if cut
+        ]
+        advice = vocabulary.advise(task.prompt, self._things)
+        return [*notes, advice] if advice else notes
+
+    # How it is done
+
+    def _paint(self, plan: _Plan, seed: int, done: int, report: Report, seconds: dict[str, float]) -> Pixels:
+        """One picture. `done` steps of the job were taken before it."""
+        total = plan.effective_steps * plan.task.count
+        report.progress(done, total, "step")
+        begin = time.perf_counter()
+        latents = self._denoise(plan, seed, done, total, report)
+        if not torch.isfinite(latents).all():
+            raise _overflowed()
+        middle = time.perf_counter()
+        report.progress(done + plan.effective_steps, total, "decoding")
+        picture = self._decode(latents)
+        if plan.start is not None and plan.mask is not None:
+            picture = composite(plan.start, picture, plan.mask)
+        seconds["step"] += middle - begin
+        seconds["decoding"] += time.perf_counter() - middle
+        return picture
+
+    def _denoise(self, plan: _Plan, seed: int, done: int, total: int, report: Report) -> Tensor:
+        """Final latents (1, C, h, w). Whatever stops it, the components are left as they were."""
+        pipe = self._pipeline(plan)
+        scheduler = make_scheduler(self._own_scheduler, plan.task.scheduler, self._card.options.get("prediction"))
+        pipe.scheduler = scheduler
+        watch = _Watch(scheduler, plan.guidance, self._channels)
+        repaint = self._repaint(plan, seed, scheduler)
+
+        def on_step(running: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            count = running.num_timesteps  # evaluations: more than steps for second-order samplers
+            if repaint is not None:
+                tensors["latents"] = repaint(tensors["latents"], index, count)
+            report.progress(done + min(plan.effective_steps, (index + 1) * plan.effective_steps // count), total, "step")
+            report.preview(self._preview(watch.estimate(tensors["latents"])))
+            return tensors
+
+        handle = self._pipe.unet.register_forward_hook(watch)
+        try:
+            return pipe(
+                prompt=plan.task.prompt,
+                negative_prompt=plan.task.negative_prompt,
+                num_inference_steps=plan.steps,
+                guidance_scale=plan.guidance,
+                generator=torch.Generator("cpu").manual_seed(seed),
+                output_type="latent",
+                callback_on_step_end=on_step,
+                **self._inputs(plan),
+            ).images
+        finally:
+            handle.remove()
+
+    def _pipeline(self, plan: _Plan) -> Any:
+        """The pipeline for this way of working, around the loaded components."""
+        mode = "text" if plan.start is None else "inpaint" if self._is_inpaint_only else "image"
+        if mode not in self._pipes:
+            kind = getattr(_diffusers(), getattr(self._family, mode))
+            accepted = {name: part for name, part in self._pipe.components.items() if name not in self._family.extra}
+            self._pipes[mode] = kind(**accepted, **self._family.extra)
+            self._pipes[mode].set_progress_bar_config(disable=True)
+        return self._pipes[mode]
+
+    def _inputs(self, plan: _Plan) -> dict[str, Any]:
+        if plan.start is None:
+            return {"width": plan.width, "height": plan.height}
+        inputs: dict[str, Any] = {"image": Image.fromarray(plan.start), "strength": plan.task.strength}
+        if self._is_inpaint_only and plan.mask is not None:
+            mask = Image.fromarray(np.where(plan.mask, 255, 0).astype(np.uint8))
+            inputs |= {"mask_image": mask, "width": plan.width, "height": plan.height}
+        return inputs
+
+    def _repaint(self, plan: _Plan, seed: int, scheduler: Any) -> _Repaint | None:
+        """For UNets that know nothing of masks: what is not masked is set back to the (noised) start each step."""
+        if plan.start is None or plan.mask is None or self._is_inpaint_only:
+            return None
+        start = self._encode(plan.start)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        noise = torch.randn(start.shape, generator=generator).to(start)
+        mask = torch.from_numpy(plan.mask)[None, None].float()  # (1, 1, H, W)
+        # A latent that is masked in part is repainted whole: the edge is cut in pixels afterwards.
+        mask = F.adaptive_max_pool2d(mask, start.shape[-2:]).to(start)  # (1, 1, h, w)
+        return _Repaint(start, noise, mask, scheduler)
+
+    # Pictures and latents
+
+    def _encode(self, picture: Pixels) -> Tensor:
+        """RGB uint8 (H, W, 3) -> latents (1, C, h, w) as the UNet sees them."""
+        vae = self._pipe.vae
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self._place, self._dtype) / 127.5 - 1
+        encoded = vae.encode(pixels)
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return latents * vae.config.scaling_factor
+
+    def _to_rgb(self, latents: Tensor) -> Tensor:
+        """Latents (N, C, h, w) -> pictures (N, 3, H, W), about -1..1."""
+        vae = self._decoder
+        if hasattr(vae, "use_tiling") and hasattr(vae.config, "down_block_types"):  # tiling suits full VAEs only
+            vae.use_tiling = latents.shape[-1] * latents.shape[-2] * self._shrink**2 > TILED_AREA
+        upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+        if upcast:
+            vae.to(torch.float32)
+        try:
+            return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        finally:
+            if upcast:
+                vae.to(torch.float16)
+
+    def _decode(self, latents: Tensor) -> Pixels:
+        rgb = self._to_rgb(latents)
+        if not torch.isfinite(rgb).all():
+            raise _overflowed()
+        picture = _pixels(rgb[0].permute(1, 2, 0))
+        if not picture.any():
+            raise _overflowed()
+        return picture
+
+    def _preview(self, latents: Tensor) -> Pixels:
+        """A small RGB picture of latents (1, C, h, w)."""
+        if self._decodes_fast(latents):
+            return _pixels(self._to_rgb(latents)[0].permute(1, 2, 0))
+        if self._preview_map is None:
+            vae = self._pipe.vae
+            known = latent_preview.published(float(vae.config.scaling_factor), self._channels)
+            self._preview_map = known or latent_preview.fit(self._to_rgb, self._channels, latents)
+        small = Image.fromarray(_pixels(self._preview_map(latents)))
+        return np.asarray(small.resize((small.width * 4, small.height * 4), Image.Resampling.BICUBIC))
+
+    def _decodes_fast(self, latents: Tensor) -> bool:
+        is_tiny = "decoder_block_out_channels" in self._decoder.config
+        return is_tiny and latents.shape[-1] * latents.shape[-2] <= TINY_LATENTS
+
+    @property
+    def _shrink(self) -> int:
+        return int(self._pipe.vae_scale_factor)
+
+    @property
+    def _channels(self) -> int:
+        return int(self._pipe.vae.config.latent_channels)
+
+    @property
+    def _is_inpaint_only(self) -> bool:
+        """True for UNets that read mask and masked picture as further channels."""
+        return bool(self._pipe.unet.config.in_channels == 2 * self._channels + 1)
+
+    def _infotext(self, plan: _Plan, seed: int) -> str:
+        used = {"seed": seed, "steps": plan.steps, "guidance_scale": plan.guidance}
+        hashes = [value for name, value in self._card.sha256.items() if "unet" in name or len(self._card.sha256) == 1]
+        task = plan.task.model_copy(update=used)
+        return infotext.write(task, self._card.title, hashes[0][:10] if hashes else "", (plan.width, plan.height))
+
+
+class _Watch:
+    """A hook on the UNet that turns its last output into an estimate of the finished latents.
+
+    It sees what every sampler shares (the network's input has unit variance, its output is one of three kinds), so a
+    preview needs no knowledge of the sampler.
+    """
+
+    def __init__(self, scheduler: Any, guidance: float, channels: int) -> None:
+        self._signal = getattr(scheduler, "alphas_cumprod", None)
+        self._prediction = str(scheduler.config.get("prediction_type", "epsilon"))
+        self._guidance = guidance
+        self._channels = channels
+        self._seen: tuple[Tensor, float, Tensor] | None = None
+
+    def __call__(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        sample = output[0] if isinstance(output, tuple) else output.sample
+        self._seen = args[0], float(args[1]), sample
+
+    def estimate(self, latents: Tensor) -> Tensor:
+        """(1, C, h, w); `latents` themselves where the schedule is of another kind."""
+        if self._seen is None or self._signal is None:
+            return latents
+        noisy, timestep, output = self._seen
+        if len(output) == 2:  # unconditional first
+            output = output[:1] + self._guidance * (output[1:] - output[:1])
+        position = min(max(round(timestep), 0), len(self._signal) - 1)
+        signal = float(self._signal[position])
+        return latent_preview.denoised(noisy[:1, : self._channels], output, signal, self._prediction)
+
+
+class _Repaint(NamedTuple):
+    """start, noise (1, C, h, w); mask (1, 1, h, w), 1 is repainted."""
+
+    start: Tensor
+    noise: Tensor
+    mask: Tensor
+    scheduler: Any
+
+    def __call__(self, latents: Tensor, index: int, count: int) -> Tensor:
+        """The latents after evaluation `index` of `count`, with the rest of the start put back at their noise level."""
+        kept = self.start
+        if index + 1 < count:
+            timestep = self.scheduler.timesteps[index + 1 - count :][:1]
+            kept = self.scheduler.add_noise(self.start, self.noise, timestep)
+        return self.mask * latents + (1 - self.mask) * kept
+
+
+def make_scheduler(own: Any, name: str, prediction: str | None = None) -> Any:
+    """A fresh sampler on the checkpoint's own schedule (betas, kind of prediction, spacing).
+
+    Raises Unsupported where the checkpoint's schedule is of a kind that only its own sampler understands.
+    """
+    told = {} if prediction is None else {"prediction_type": prediction}
+    if name == "default":
+        return type(own).from_config(own.config, **told)
+    if not hasattr(own, "alphas_cumprod"):
+        raise Unsupported(f"This model works with its own sampler only, not with {name}.", "Choose 'default'.")
+    kind, settings = SAMPLERS[name]
+    defaults = {key: value for key, value in LATENT_DEFAULTS.items() if key not in own.config}
+    config = {key: value for key, value in {**own.config, **defaults, **settings, **told}.items() if key[0] != "_"}
+    return getattr(_diffusers(), kind).from_config(config)
+
+
+def image_steps(steps: int, strength: float) -> tuple[int, int]:
+    """Steps to ask for, and how many of them image-to-image takes: at least one, however weak the change."""
+    while int(steps * strength) < 1:
+        steps += 1
+    return steps, min(int(steps * strength), steps)
+
+
+def cover(image: Pixels, width: int, height: int, smooth: bool = True) -> Pixels:
+    """Scaled until it covers width x height pixels, then cut to it around the centre."""
+    if image.shape[:2] == (height, width):
+        return image
+    scale = max(width / image.shape[1], height / image.shape[0])
+    box_width, box_height = width / scale, height / scale
+    left, top = (image.shape[1] - box_width) / 2, (image.shape[0] - box_height) / 2
+    box = (max(left, 0), max(top, 0), min(left + box_width, image.shape[1]), min(top + box_height, image.shape[0]))
+    way = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).resize((width, height), way, box=box))
+
+
+def composite(start: Pixels, painted: Pixels, mask: NDArray[np.bool_]) -> Pixels:
+    """`painted` inside the mask, fading in over a few pixels from its edge; outside, `start` untouched."""
+    radius = max(1, min(mask.shape) // 256)
+    blurred = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius))
+    alpha = np.clip(2 * np.asarray(blurred, np.float32) / 255 - 1, 0.25, 1) * mask  # a dot keeps a quarter at least
+    mixed = start + alpha[..., None] * (painted.astype(np.float32) - start)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _fit_mask(mask: Pixels, start: Pixels, width: int, height: int) -> NDArray[np.bool_]:
+    """The mask, cut as the picture is. It may have another size than the picture, not other proportions."""
+    if mask.shape[:2] != start.shape[:2]:
+        size = (start.shape[1], start.shape[0])
+        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    fitted = cover(mask, width, height, smooth=False)[..., 0] > 127
+    if not fitted.any():
+        raise InvalidTask("The mask is empty within the picture.", "Paint white where the picture is to change.")
+    return fitted
+
+
+def _crop_note(start: Pixels, width: int, height: int) -> list[str]:
+    ratio = (start.shape[1] / start.shape[0]) / (width / height)
+    kept = min(ratio, 1 / ratio)
+    return [f"The picture was cut to {width}×{height}; {1 - kept:.0%} at its edges were left out."] if kept < 0.95 else []
+
+
+def _given(*values: Any) -> Any:
+    """The first that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
+def _words(count: int) -> str:
+    return "word was" if count == 1 else f"{count} words were"
+
+
+def _words_cut(pipe: Any, text: str) -> int:
+    """Words at the end of `text` that the tokenizer drops."""
+    tokenizer = pipe.tokenizer
+    ids = tokenizer(text, truncation=False, verbose=False).input_ids
+    limit = tokenizer.model_max_length
+    if len(ids) <= limit:
+        return 0
+    return max(1, len(tokenizer.decode(ids[limit - 1 : -1]).split()))
+
+
+def _limit_prompt(pipe: Any) -> None:
+    """Tokenizers saved without their limit would pad to 10^30 tokens."""
+    for tokenizer, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
+        if getattr(pipe, tokenizer, None) is not None and getattr(pipe, encoder, None) is not None:
+            limit = int(getattr(pipe, encoder).config.max_position_embeddings)
+            getattr(pipe, tokenizer).model_max_length = min(int(getattr(pipe, tokenizer).model_max_length), limit)
+
+
+def _pixels(rgb: Tensor) -> Pixels:
+    """(H, W, 3), -1..1 -> uint8."""
+    return (rgb.float().nan_to_num().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def _overflowed() -> StudioError:
+    return StudioError(
+        "The model's numbers overflowed and there is no picture.",
+        "Try the sampler 'default', less guidance, or weights in full precision.",
+    )
+
+
+def _place(device: Device) -> tuple[str, torch.dtype]:
+    """Where to run and in which precision: half only where the hardware is made for it."""
+    if device.accelerator == "auto" and torch.cuda.is_available():
+        return "cuda", torch.float16
+    if device.accelerator == "auto" and torch.backends.mps.is_available():
+        return "mps", torch.float16
+    return "cpu", torch.float32
+
+
+def _diffusers() -> Any:
+    """The library, told to stay offline and to run no code that comes with weights."""
+    os.environ.update(DIFFUSERS_DISABLE_REMOTE_CODE="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    torchvision_guard.install()
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    return diffusers
+
+
+@contextmanager
+def _translated(title: str) -> Iterator[None]:
+    """Errors of the libraries that running out of memory causes, as ours."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text or "alloc_cpu" in text:
+            raise OutOfMemory(
+                f"{title} ran out of memory.", "Make the picture smaller, or choose a smaller model."
+            ) from error
+        raise
+
+
+def _load(card: Card, folder: Path, dtype: torch.dtype) -> tuple[Family, Any]:
+    if not (folder / diffusers_folder.INDEX).is_file():
+        singles = sorted(folder.glob("*.safetensors"))
+        if len(singles) == 1:
+            return _load_single(card, folder, singles[0], dtype)
+    found = diffusers_folder.inspect(folder, str(card.options.get("variant", "")))
+    family = _family(found.pipeline)
+    arguments = {"variant": found.variant or None, "use_safetensors": True, "local_files_only": True}
+    with _damaged(card.title):
+        pipe = getattr(_diffusers(), family.text).from_pretrained(
+            str(folder), torch_dtype=dtype, trust_remote_code=False, **arguments, **family.extra
+        )
+    pipe.set_progress_bar_config(disable=True)
+    return family, pipe
+
+
+def _load_single(card: Card, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Family, Any]:
+    """A checkpoint in one file. Its configuration and tokenizer are not in it and must be on this device."""
+    kind = checkpoint_kind(diffusers_folder.header(file).shapes)
+    config = card.options.get("config")
+    if config is None or not (folder / str(config) / diffusers_folder.INDEX).is_file():
+        raise Unsupported(
+            f"{file.name} is a {kind} checkpoint in one file, without its configuration and tokenizer.",
+            "Install this model as a diffusers folder, or name such a folder of the same kind in the card's options.config.",
+        )
+    family = SDXL if kind == "SDXL" else SD
+    with _damaged(card.title):
+        pipe = getattr(_diffusers(), family.text).from_single_file(
+            str(file), config=str(folder / str(config)), torch_dtype=dtype, local_files_only=True, **family.extra
+        )
+    pipe.set_progress_bar_config(disable=True)
+    return family, pipe
+
+
+def checkpoint_kind(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """ "SD 1.x", "SD 2.x" or "SDXL", from the layout of the original training code. Raises Unsupported."""
+    if not any(name.startswith("model.diffusion_model.input_blocks.") for name in shapes):
+        raise Unsupported("This file is not a Stable Diffusion checkpoint.", "Choose an SD 1.x, SD 2.x or SDXL model.")
+    key = "transformer_blocks.0.attn2.to_k.weight"
+    width = next((shape[1] for name, shape in shapes.items() if name.endswith(key)), 0)
+    if width not in lora.BASES:
+        raise Unsupported("This checkpoint is of a kind that is not known.", "Choose an SD 1.x, SD 2.x or SDXL model.")
+    return lora.BASES[width]
+
+
+def _family(pipeline: str) -> Family:
+    if pipeline not in FAMILIES:
+        raise Unsupported(
+            f"Models of the kind {pipeline} cannot be run here.", "Choose a Stable Diffusion (1.x, 2.x, XL) model."
+        )
+    return FAMILIES[pipeline]
+
+
+@contextmanager
+def _damaged(title: str) -> Iterator[None]:
+    """What diffusers raises on files that are whole but do not fit together."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntegrityError(f"{title} cannot be loaded: {reason}", "Verify the model, or download it again.") from error
+
+
+def _add_loras(pipe: Any, folder: Path, entries: Any) -> None:
+    """Merges LoRA files into the weights, so that they cost nothing per step. Raises Unsupported where one does not fit."""
+    from safetensors.torch import load_file
+
+    scales: dict[str, float] = {}
+    for number, entry in enumerate(entries):
+        file = folder / str(entry["path"])
+        shapes = diffusers_folder.header(file).shapes
+        facts = lora.identify(shapes)
+        width = pipe.unet.config.cross_attention_dim
+        if facts.context and facts.context != width:
+            raise Unsupported(
+                f"{file.name} is an {facts}; it does not fit this model.", "Choose a LoRA made for the same base model."
+            )
+        weights = load_file(str(file))
+        _add_tokens(pipe, {token: weights.pop(token) for token in facts.tokens})
+        if facts.layout == "cloneofsimo":
+            weights = {new: weights[old] for old, new in lora.rename(shapes).items()}
+        try:
+            pipe.load_lora_weights(weights, adapter_name=f"lora{number}")
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise Unsupported(
+                f"{file.name} does not fit this model.", "Choose a LoRA made for the same base model."
+            ) from error
+        scales[f"lora{number}"] = float(entry.get("scale", 1.0))
+    if scales:
+        pipe.set_adapters(list(scales), list(scales.values()))
+        pipe.fuse_lora(adapter_names=list(scales))
+        pipe.unload_lora_weights()
+
+
+def _add_tokens(pipe: Any, tokens: Mapping[str, Tensor]) -> None:
+    for token, vector in tokens.items():
+        pipe.load_textual_inversion({token: vector[None]}, token=token)
+
+
+def _tiny_decoder(folder: Path, option: Any, dtype: torch.dtype) -> Any:
+    """An AutoencoderTiny that decodes, from a TAESD file or a diffusers folder; None where the card names none."""
+    if option is None:
+        return None
+    place = folder / str(option)
+    kind = _diffusers().AutoencoderTiny
+    if place.is_dir():
+        with _damaged(place.name):
+            return kind.from_pretrained(str(place), torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    from safetensors.torch import load_file
+
+    diffusers_folder.header(place)
+    weights = load_file(str(place))
+    try:
+        names = taesd.rename(weights)
+        first = weights[next(old for old, new in names.items() if new == "decoder.layers.0.weight")]
+        decoder = kind(latent_channels=first.shape[1])
+        missing = decoder.load_state_dict({new: weights[old] for old, new in names.items()}, strict=False).missing_keys
+    except (ValueError, StopIteration, RuntimeError) as error:
+        raise IntegrityError(f"{place.name} is not a TAESD decoder.", "Choose taesd_decoder.safetensors.") from error
+    if any(name.startswith("decoder.") for name in missing):
+        raise IntegrityError(f"{place.name} is incomplete.", "Download it again.")
+    return decoder.to(dtype).eval()
