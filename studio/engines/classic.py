@@ -20,7 +20,7 @@ from studio.device import Device
 from studio.engines import classic_detect, classic_segment
 from studio.engines.base import Report, Result
 from studio.engines.classic_detect import Hits
-from studio.engines.classic_segment import Hints
+from studio.engines.classic_segment import Hints, Segments
 from studio.errors import CardError, InvalidTask
 from studio.ops import boxes as ops
 from studio.ops import masks as mask_ops
@@ -95,7 +95,7 @@ class Classic:
         labels = [hits.labels[i] for i in order]
         seconds = {"network": time.perf_counter() - started}
         data = detect_data((height, width), boxes, hits.scores[order], labels, self._method.classes, seconds)
-        if hits.texts:
+        if hits.texts is not None:
             data["texts"] = [hits.texts[i] for i in order]
         return Result(data=data)
 
@@ -104,8 +104,9 @@ class Classic:
     ) -> Result:
         started = time.perf_counter()
         hints = _hints(task, image, small, scale)
-        found: list[NDArray[np.bool_]] = self._method.find(small, hints, report)
-        scored = sorted(((classic_segment.contrast(small, mask), mask) for mask in found), key=lambda pair: -pair[0])
+        found: Segments = self._method.find(small, hints, report)
+        scored = [(classic_segment.contrast(small, mask), mask) for mask in found.masks]
+        scored.sort(key=lambda pair: -pair[0])
         height, width = image.shape[:2]
         room = max(1, MASK_BYTES // (height * width))
         large = [(score, _enlarge(mask, height, width)) for score, mask in scored[:room]]
@@ -119,7 +120,7 @@ class Classic:
             "scores": [round(score, 4) for score, _ in large],
             "areas": [mask_ops.area(mask) for mask in masks],
             "boxes": [mask_ops.box(mask).tolist() for mask in masks],
-            "left_out": max(0, len(scored) - room),
+            "left_out": found.left_out + max(0, len(scored) - room),
             "seconds": {"masks": time.perf_counter() - started},
         }
         return Result(masks=masks, data=data)

@@ -30,12 +30,12 @@ READ, SEEN = 1.0, 0.5  # scores of a code that was read (its checksum holds) and
 
 
 class Hits(NamedTuple):
-    """Boxes (N, 4) xyxy px, scores (N,) 0..1, labels, and for codes their texts ("" where it could not be read)."""
+    """Boxes (N, 4) xyxy px, scores (N,) 0..1, labels, and for codes their texts ("" where one could not be read)."""
 
     boxes: Floats
     scores: Floats
     labels: list[str]
-    texts: list[str]
+    texts: list[str] | None = None
 
 
 def people(image: NDArray[np.uint8]) -> Hits:
@@ -74,7 +74,7 @@ def codes(image: NDArray[np.uint8]) -> Hits:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     rows = [*_qr(grey), *_barcodes(grey)]
     if not rows:
-        return _hits([], [], QR)
+        return _hits([], [], QR)._replace(texts=[])
     boxes = np.array([[*corners.min(axis=0), *corners.max(axis=0)] for corners, _, _ in rows], np.float32)
     scores = np.array([READ if text else SEEN for _, text, _ in rows], np.float32)
     return Hits(boxes, scores, [label for _, _, label in rows], [text for _, text, _ in rows])
@@ -118,7 +118,7 @@ def _hits(boxes: Sequence[tuple[float, ...]], scores: NDArray[np.float32] | list
     """x y w h -> Hits."""
     table = np.array(boxes, np.float32).reshape(-1, 4)
     corners = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:]], axis=1)
-    return Hits(corners, np.asarray(scores, np.float32).reshape(-1), [label] * len(table), [])
+    return Hits(corners, np.asarray(scores, np.float32).reshape(-1), [label] * len(table))
 
 
 def _without_nested(hits: Hits) -> Hits:
@@ -130,7 +130,7 @@ def _without_nested(hits: Hits) -> Hits:
     for i in order:
         if not any(_holds(hits.boxes[j], centres[i]) or _holds(hits.boxes[i], centres[j]) for j in kept):
             kept.append(int(i))
-    return Hits(hits.boxes[kept], hits.scores[kept], [hits.labels[i] for i in kept], [])
+    return Hits(hits.boxes[kept], hits.scores[kept], [hits.labels[i] for i in kept])
 
 
 def _holds(box: Floats, point: Floats) -> bool:

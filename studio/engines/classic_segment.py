@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +16,15 @@ from studio.ops.masks import fill_holes
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+MOST = 256  # masks; a full-size one each would fill the memory, and nobody picks from more
 ROUNDS = 5  # of GrabCut; it has settled by then
+
+
+class Segments(NamedTuple):
+    """Masks (H, W), and how many more there were than MOST."""
+
+    masks: list[Mask]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Hints:
         return [(x, y) for x, y, label in self.marks if label == 0]
 
 
-def grabcut(image: Picture, hints: Hints, report: Report) -> list[Mask]:
+def grabcut(image: Picture, hints: Hints, report: Report) -> Segments:
     """One mask from a box, from clicks, or from both: colour models of thing and background, cut where they part.
 
     Outside a box is background. Clicks are marks of `brush` width that the cut may not change. Without a box only what
@@ -70,10 +79,10 @@ def grabcut(image: Picture, hints: Hints, report: Report) -> list[Mask]:
         mode = cv2.GC_EVAL
     report.progress(ROUNDS, ROUNDS, "cutting out")
     mask = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
-    return [_touching(mask, hints.on()) if hints.box is None else mask]
+    return Segments([_touching(mask, hints.on()) if hints.box is None else mask])
 
 
-def felzenszwalb(image: Picture, hints: Hints, report: Report) -> list[Mask]:
+def felzenszwalb(image: Picture, hints: Hints, report: Report) -> Segments:
     """Graph-based segments (Felzenszwalb and Huttenlocher 2004).
 
     Everything: all of them. Clicks: those under positive clicks together, without those under negative clicks.
@@ -93,11 +102,11 @@ def felzenszwalb(image: Picture, hints: Hints, report: Report) -> list[Mask]:
                 "Positive and negative clicks lie in the same segment.",
                 "Lower the scale, which makes segments smaller.",
             )
-        return [np.isin(labels, list(wanted))]
-    return [_mostly_inside(labels, hints)]
+        return Segments([np.isin(labels, list(wanted))])
+    return Segments([_mostly_inside(labels, hints)])
 
 
-def watershed(image: Picture, hints: Hints, report: Report) -> list[Mask]:
+def watershed(image: Picture, hints: Hints, report: Report) -> Segments:
     """Flooding from markers (Meyer 1992).
 
     Clicks: positive ones flood the thing, negative ones the background; where nobody marked background, the picture's
@@ -111,7 +120,7 @@ def watershed(image: Picture, hints: Hints, report: Report) -> list[Mask]:
     if hints.everything:
         labels[labels <= 1] = 0  # 1 is the background, -1 the lines between
         return _each(labels, hints.min_area, skip=0)
-    return [fill_holes(labels == 2, max_area=hints.brush**2)]
+    return Segments([fill_holes(labels == 2, max_area=hints.brush**2)])
 
 
 def contrast(image: Picture, mask: Mask) -> float:
@@ -158,11 +167,12 @@ def _touching(mask: Mask, points: list[tuple[int, int]]) -> Mask:
     return np.isin(labels, list(wanted))
 
 
-def _each(labels: NDArray[np.integer], min_area: int, skip: int = -1) -> list[Mask]:
-    """A mask per label of at least `min_area` pixels, largest first."""
+def _each(labels: NDArray[np.integer], min_area: int, skip: int = -1) -> Segments:
+    """A mask per label of at least `min_area` pixels, the MOST largest."""
     names, counts = np.unique(labels, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return [labels == names[i] for i in order if counts[i] >= min_area and names[i] != skip]
+    wanted = [names[i] for i in order if counts[i] >= min_area and names[i] != skip]
+    return Segments([labels == name for name in wanted[:MOST]], left_out=max(0, len(wanted) - MOST))
 
 
 def _mostly_inside(labels: NDArray[np.integer], hints: Hints) -> Mask:
