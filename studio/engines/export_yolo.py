@@ -35,7 +35,7 @@ ALLOWED = re.compile(
       | ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace
       | pathlib\.(_local\.)?(Posix|Windows|PurePosix|PureWindows)?Path
       | numpy\.dtype | numpy\.(_core|core)\.multiarray\.(scalar|_reconstruct) | numpy\.ndarray
-      | builtins\.getattr""",
+      | (builtins|__builtin__)\.getattr""",
     re.VERBOSE,
 )
 OLD_YOLO = re.compile(r"models\.(yolo|common|experimental)\.")
@@ -63,6 +63,10 @@ class Record:
 
     def __init__(self, *_args: Any, **_fields: Any) -> None:
         """Arguments are dropped: pickled modules are made without any."""
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
 
 
 def export(checkpoint: Path, out: Path, imgsz: int = 640) -> None:
