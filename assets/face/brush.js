@@ -1,10 +1,11 @@
 // Paints a mask over a picture: one canvas the size of the picture, white where it shall change.
 studio.brush = (start, mask, finish) => {
   const { h } = studio;
-  const image = h("img", { src: studio.picture(start.id), alt: "", width: start.width, height: start.height, draggable: "false", style: `--w:${Math.round(start.width * Math.min(4, Math.max(1, 560 / Math.max(start.width, start.height))))}px;--fit:${start.width / start.height}` });
+  const image = h("img", { src: studio.picture(start.id), alt: "", draggable: "false" });
+  const measure = `--w:${Math.round(start.width * Math.min(4, Math.max(1, 560 / Math.max(start.width, start.height))))}px;--fit:${start.width / start.height}`;
   const canvas = h("canvas", { class: "over", width: start.width, height: start.height, style: "opacity:0.6;touch-action:none;cursor:crosshair" });
   const pen = canvas.getContext("2d", { willReadFrequently: false });
-  const figure = h("div", { class: "figure" }, image, canvas);
+  const figure = h("div", { class: "figure", style: measure }, image, canvas);
   const strokes = [];
   const ink = getComputedStyle(document.body).getPropertyValue("--accent").trim() || "#3556c8";
   let erase = false, last = null, base = null;

@@ -2,7 +2,7 @@
 studio.kinds.run = ({ root, props, trigger }) => {
   const { h } = studio;
   const key = `job.${props.name}`;
-  let job = null, problem = null, asked = 0, timer = null, startedAt = 0;
+  let job = null, problem = null, asked = 0, timer = null, looks = 0;
   const stage = () => studio.named[props.stage];
 
   const run = () => { if (begin()) trigger("run", {}); };
@@ -24,7 +24,7 @@ studio.kinds.run = ({ root, props, trigger }) => {
     await studio.ask(`job/${job}/cancel`, { method: "POST" });
   };
 
-  const follow = (id) => { clearTimeout(timer); job = id; problem = null; studio.remember(key, id); draw(); look(); };
+  const follow = (id) => { clearTimeout(timer); const quiet = job === null; job = id; looks = 0; problem = null; studio.remember(key, id); quiet ? setTimeout(draw, 300) : draw(); look(); };
   const look = async () => {
     const id = job;
     const shot = await studio.ask(`job/${id}`);
@@ -33,7 +33,8 @@ studio.kinds.run = ({ root, props, trigger }) => {
     if (shot.status !== undefined) stage()?.say(shot.message);
     else if (["done", "failed", "cancelled", "interrupted"].includes(shot.state)) return finish(shot);
     else stage()?.progress(shot);
-    timer = setTimeout(look, document.hidden ? 2000 : shot.state === "running" ? 250 : 600);
+    looks += 1; // quick jobs are asked after quickly
+    timer = setTimeout(look, document.hidden ? 2000 : Math.min(40 * 1.5 ** looks, shot.state === "running" ? 250 : 600));
   };
   const finish = (shot) => {
     job = null;

@@ -13,7 +13,7 @@ studio.kinds.slot = ({ root, props, trigger }) => {
     if (props.kind === "text") { draw(); return trigger("read", answer); }
     set(answer);
   };
-  const set = (next) => { value = next; problem = null; draw(); props.value = next; studio.named[props.feeds]?.redraw?.(); };
+  const set = (next) => { value = next; problem = null; draw(); props.value = next; studio.named[props.feeds]?.redraw?.(); studio.named[props.shows]?.peek?.(next); };
   const clear = () => set({});
 
   const what = () => {
@@ -42,7 +42,7 @@ studio.kinds.slot = ({ root, props, trigger }) => {
       studio.named[props.stage].paint(start, value.id, async (blob) => { busy = true; draw(); const answer = await studio.upload(new File([blob], "painted mask"), "mask"); busy = false; answer.message ? ((problem = answer), draw()) : set(answer); });
     } }, icon("brush"), value.id ? "Change with the brush" : "Paint where to change"));
   };
-  const update = (next) => { value = next; problem = null; busy = false; draw(); studio.named[props.feeds]?.redraw?.(); };
+  const update = (next) => { value = next; problem = null; busy = false; draw(); studio.named[props.feeds]?.redraw?.(); studio.named[props.shows]?.peek?.(next); };
   return { update, take, clear, get: () => value, redraw: draw };
 };
 

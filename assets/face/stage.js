@@ -1,10 +1,12 @@
 // The picture, large: empty, running, or a result with its one row of actions.
 studio.kinds.stage = ({ root, props, trigger }) => {
   const { h, icon } = studio;
-  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null;
+  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null, begun = 0;
 
   const pictures = () => value.pictures || [];
   const current = () => pictures()[chosen];
+  const subject = () => value.subject || current(); // what the actions are about, where it is not the picture shown
+  const pilot = () => studio.named[props.pilot]; // the tab's companion: lays things over the picture, takes clicks
 
   const start = (event, data) => { // an event that begins a job: the run bar answers before Python does
     const runner = Object.values(studio.named).find((widget) => widget.serves === props.name);
@@ -27,10 +29,13 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   };
   // Small pictures are enlarged, up to four times, so that they can be seen; large ones fit the window.
   const measure = (one) => `--w:${Math.round(one.width * Math.min(4, Math.max(1, 560 / Math.max(one.width, one.height))))}px;--fit:${one.width / one.height}`;
+  let last = null; // the element is used again for the same picture, so that nothing flashes
   const shown = (one) => {
-    const image = h("img", { src: studio.picture(one.id), alt: one.title || "", width: one.width, height: one.height, style: measure(one) });
-    const figure = h("div", { class: "figure" }, image);
-    studio.overlay?.(figure, one, value, { props, trigger });
+    if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.title || one.name || "" }) };
+    const figure = h("div", { class: "figure", style: measure(one) }, last.image);
+    const long = Math.max(one.width / one.height, one.height / one.width);
+    if (long > 4) figure.classList.add(one.width > one.height ? "wide" : "tall");
+    studio.overlay?.(figure, one, pilot()?.lay?.(value) ?? value, { props, trigger, pilot: pilot() });
     return figure;
   };
   const grid = () => pictures().map((one, index) => h("button", {
@@ -51,7 +56,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     drawBelow();
   };
   const veiled = () => { const figure = shown(current()); figure.classList.add("veil"); return figure; };
-  const previewFigure = () => h("div", { class: "figure" }, h("img", { class: "preview", src: preview, alt: "The picture as it forms", style: `--w:512px;--fit:${ratio}` }));
+  const previewFigure = () => h("div", { class: "figure", style: `--w:512px;--fit:${ratio}` }, h("img", { class: "preview", src: preview, alt: "The picture as it forms" }));
 
   // ── running ────────────────────────────────────────────────────────────
   const words = (now) => {
@@ -61,6 +66,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   };
   const progress = (now, message = "") => {
     const started = now && !shot;
+    if (started) begun = Date.now();
     shot = now; note = message;
     if (!now) { preview = ""; bar.hidden = true; return draw(); }
     if (now.preview) {
@@ -78,6 +84,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   };
   const drawLine = () => {
     if (shot) {
+      if (value.artifact && (shot.seconds || 0) < 0.4 && Date.now() - begun < 400 && line.firstChild) return;
       const parts = [h("span", { class: "phase" }, words(shot))];
       if (shot.total > 1 && shot.state === "running") parts.push(h("span", { class: "num" }, `step ${shot.step} of ${shot.total}`));
       parts.push(h("span", { class: "spring" }), h("span", { class: "num" }, studio.seconds(shot.seconds || 0)));
@@ -85,17 +92,38 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       return line.replaceChildren(...parts);
     }
     if (note) return line.replaceChildren(h("span", {}, note));
-    if (!current()) return line.replaceChildren();
+    if (!current() || value.fresh) return line.replaceChildren();
     line.replaceChildren(...actions());
   };
 
   // ── a result's one row ─────────────────────────────────────────────────
+  // A draft that is sent or exported is worth keeping.
+  const keep = async () => {
+    if (!value.artifact || value.kept !== false) return;
+    value = { ...value, kept: true };
+    await studio.ask(`keep/${value.artifact}`, { method: "POST" });
+  };
+  // value.sends: [{label, parcels: [{asset, to}]} or {label, make: route that makes the asset, to}]; else what fits is offered.
+  const sends = (one) => value.sends
+    ? value.sends.map((item) => ({ label: item.label, act: () => { keep(); dispatch(item); } }))
+    : studio.targets.filter((target) => target.kinds.includes(one.kind) && target.from !== props.name).map((target) => ({ label: target.title, act: () => { keep(); studio.send({ asset: one.id, to: target.key }); } }));
+  const dispatch = async (item) => {
+    if (item.parcels) return studio.send({ ...item.parcels[0], also: item.parcels.slice(1) });
+    const made = await studio.ask(item.make, { method: "POST" });
+    if (made.message) { note = `${made.message} ${made.hint}`; return drawLine(); }
+    if (item.to) return studio.send({ asset: made.id, to: item.to });
+    note = item.done || "Done."; drawLine(); setTimeout(() => { note = ""; drawLine(); }, 2500);
+  };
+  const save = (path) => { keep().then(() => drawLine()); const link = h("a", { href: studio.url(path), download: "" }); document.body.append(link); link.click(); link.remove(); };
   const actions = () => {
-    const one = current();
-    const places = studio.targets.filter((target) => target.kinds.includes(one.kind) && target.from !== props.name);
+    const one = subject();
     const row = [];
-    if (places.length) row.push(studio.menu("Send to", "send", places.map((target) => ({ label: target.title, act: () => studio.send({ asset: one.id, to: target.key }) }))));
-    row.push(h("a", { class: "button", href: `${studio.picture(one.id)}?name=${encodeURIComponent(one.file || "picture")}`, download: "" }, icon("down"), "Download"));
+    const offered = sends(one);
+    if (offered.length) row.push(studio.menu("Send to", "send", offered));
+    if (value.exports) { if (value.exports.length) row.push(studio.menu("Export", "down", value.exports.map((item) => ({ label: item.label, act: () => save(item.path) })))); }
+    else row.push(h("a", { class: "button", href: `${studio.picture(one.id)}?name=${encodeURIComponent(one.file || "picture")}`, download: "" }, icon("down"), "Download"));
+    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Keep in Library"));
+    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, "Kept in Library"));
     for (const action of value.actions || []) row.push(h("button", { type: "button", onclick: () => (action.runs ? start : trigger)("act", { name: action.name, artifact: value.artifact, index: chosen }) }, action.icon ? icon(action.icon) : null, action.label));
     if (pictures().length > 1 && zoomed) row.push(h("button", { type: "button", class: "quiet", onclick: () => { zoomed = false; draw(); } }, icon("back"), "All pictures"));
     if (one.title) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));
@@ -132,8 +160,14 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     value = next;
     chosen = Math.min(next.selected ?? 0, Math.max(0, pictures().length - 1));
     zoomed = false; note = ""; painter = null;
+    pilot()?.shown?.(value);
     if (!shot) draw();
   };
+  // The picture a slot just took, before anything was made of it.
+  const peek = (asset) => {
+    if (painter || (asset.id || "") === (pictures()[0]?.id || "")) return;
+    update(asset.id ? { pictures: [asset], fresh: true } : {});
+  };
   draw();
-  return { update, progress, paint, root, get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
+  return { update, peek, progress, paint, root, get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
 };
