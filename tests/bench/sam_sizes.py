@@ -1,9 +1,9 @@
 """Seconds and memory of the SAM engine with random weights of the real size, run by hand:
 
-    python -m tests.bench.sam_sizes [starter vit_b mobile_sam ...] [--everything]
+    python -m tests.bench.sam_sizes [starter vit_b mobile ...] [--everything]
 
 Per network one JSON line: seconds to load, first click (picture encoded), second click (decoder only), third click by
-a new engine (embedding from disk), and the highest resident memory in MB. Each runs in a process of its own.
+a new engine (embedding from disk), and the highest resident memory in MB after the clicks. Each runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def measure(name: str, everything: bool) -> dict[str, object]:
         facts: dict[str, object] = {"network": name, "load_s": round(time.perf_counter() - start, 2)}
         facts["first_click"] = engine.run(click, report).data["seconds"]
         facts["more_clicks_s"] = [engine.run(click, report).data["seconds"]["decode"] for _ in range(5)]
-        facts["from_disk"] = SamEngine(card, folder, probe("cpu")).run(click, report).data["seconds"]
+        facts["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         if everything:
             result = engine.run(Segment(image=PICTURE, everything=True, points_per_side=16), report)
             facts["everything_s"], facts["segments"] = result.data["seconds"]["decode"], len(result.masks)
         facts["weights_mb"] = round((folder / "model.safetensors").stat().st_size / 2**20, 1)
-        facts["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        engine.close()
+        facts["from_disk"] = SamEngine(card, folder, probe("cpu")).run(click, report).data["seconds"]
         return facts
 
 
