@@ -1,4 +1,4 @@
-"""Looks over a diffusers folder before anything in it is loaded. Reads JSON and file headers only; imports no framework."""
+"""Looks over a diffusers folder before anything in it is loaded. Reads JSON and file headers, imports no framework."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def inspect(folder: Path, variant: str = "") -> Found:
     for name, (library, kind) in parts.items():
         if library not in LIBRARIES:
             raise UnsafeFile(
-                f"The part {name!r} ({kind}) of this model is code of its own.", "Only models made of known parts are run."
+                f"The part {name!r} ({kind}) of this model is code of its own.",
+                "Only models made of known parts are run.",
             )
     for name in [name for name in parts if _need(name)]:
         _check_small(folder, name)

@@ -15,10 +15,7 @@ Paths are relative to the model's folder, or absolute.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,17 +23,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from studio.cards import Card
 from studio.device import Device
-from studio.engines import diffusers_folder
+from studio.engines import diffusers_folder, samplers
 from studio.engines.base import Report, Result
-from studio.errors import IntegrityError, InvalidTask, OutOfMemory, StudioError, Unsupported
-from studio.nets import latent_preview, torchvision_guard
-from studio.ops import infotext, lora, taesd, vocabulary
+from studio.engines.diffusion_load import add_loras, diffusers, limit_prompt, load, place, tiny_decoder, translated
+from studio.errors import InvalidTask, StudioError
+from studio.nets import latent_preview
+from studio.ops import fitting, infotext, vocabulary
 from studio.tasks import MAX_SEED, Generate, Task
 
 Pixels = NDArray[np.uint8]
@@ -45,67 +43,6 @@ STEPS = 25
 GUIDANCE = 7.0
 TINY_LATENTS = 32 * 32  # positions up to which a tiny autoencoder decodes fast enough to be the preview
 TILED_AREA = 1024 * 1024  # px; larger pictures are decoded in tiles, to stay within memory
-
-
-class Family(NamedTuple):
-    """Names of diffusers classes that share components, and what their constructors want besides."""
-
-    text: str
-    image: str
-    inpaint: str
-    extra: Mapping[str, Any]
-
-
-SD = Family(
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionInpaintPipeline",
-    {"safety_checker": None, "requires_safety_checker": False},
-)
-SDXL = Family(
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
-    "StableDiffusionXLInpaintPipeline",
-    {"add_watermarker": False},
-)
-# Class named in model_index.json -> family. A latent consistency model is Stable Diffusion with one more input,
-# which the ordinary pipelines fill in.
-FAMILIES: dict[str, Family] = {
-    "StableDiffusionPipeline": SD,
-    "StableDiffusionImg2ImgPipeline": SD,
-    "StableDiffusionInpaintPipeline": SD,
-    "LatentConsistencyModelPipeline": SD,
-    "LatentConsistencyModelImg2ImgPipeline": SD,
-    "StableDiffusionXLPipeline": SDXL,
-    "StableDiffusionXLImg2ImgPipeline": SDXL,
-    "StableDiffusionXLInpaintPipeline": SDXL,
-}
-
-# Our name -> diffusers class, and settings on top of the checkpoint's own. Solvers inherit each other's settings
-# through the config, so those that must differ are spelled out.
-SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "DDIM": ("DDIMScheduler", {}),
-    "DDPM": ("DDPMScheduler", {}),
-    "DEIS": ("DEISMultistepScheduler", {"algorithm_type": "deis", "solver_type": "logrho"}),
-    "DPM++ 2M": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": 2, "use_karras_sigmas": False},
-    ),
-    "DPM++ 2M Karras": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": 2, "use_karras_sigmas": True},
-    ),
-    "DPM2": ("KDPM2DiscreteScheduler", {}),
-    "Euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
-    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
-    "Heun": ("HeunDiscreteScheduler", {"use_karras_sigmas": False}),
-    "LCM": ("LCMScheduler", {}),
-    "LMS": ("LMSDiscreteScheduler", {"use_karras_sigmas": False}),
-    "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "UniPC": ("UniPCMultistepScheduler", {"solver_type": "bh2"}),
-}
-# Samplers' own defaults that suit pixels, not latents; used where the checkpoint does not say.
-LATENT_DEFAULTS = {"clip_sample": False}
 
 
 @dataclass
@@ -138,14 +75,14 @@ class Diffusion:
         """
         torch.set_num_threads(max(1, device.cores))  # more threads than cores wait for each other at every layer
         self._card = card
-        self._place, self._dtype = _place(device)
-        with _translated(card.title):
-            self._family, self._pipe = _load(card, folder, self._dtype)
-            _add_loras(self._pipe, folder, card.options.get("lora", ()))
-            self._decoder = _tiny_decoder(folder, card.options.get("tiny_decoder"), self._dtype)
+        self._place, self._dtype = place(device)
+        with translated(card.title):
+            self._family, self._pipe = load(card, folder, self._dtype)
+            add_loras(self._pipe, folder, card.options.get("lora", ()))
+            self._decoder = tiny_decoder(folder, card.options.get("tiny_decoder"), self._dtype)
             self._pipe.to(self._place)
         self._decoder = self._pipe.vae if self._decoder is None else self._decoder.to(self._place)
-        _limit_prompt(self._pipe)
+        limit_prompt(self._pipe)
         self._own_scheduler = self._pipe.scheduler
         self._things = diffusers_folder.facts(folder, "things")
         self._preview_map: latent_preview.LatentMap | None = None
@@ -166,7 +103,7 @@ class Diffusion:
         seconds = {"step": 0.0, "decoding": 0.0}
         seeds = [(plan.seed + k) % (MAX_SEED + 1) for k in range(task.count)]
         images = []
-        with _translated(self._card.title), torch.inference_mode():
+        with translated(self._card.title), torch.inference_mode():
             for k, seed in enumerate(seeds):
                 images.append(self._paint(plan, seed, k * plan.effective_steps, report, seconds))
         return Result(
@@ -205,11 +142,11 @@ class Diffusion:
             notes=notes + self._prompt_notes(task),
         )
         if start is not None:
-            plan.steps, plan.effective_steps = image_steps(steps, task.strength)
-            plan.start = cover(start, width, height)
-            plan.notes += _crop_note(start, width, height)
+            plan.steps, plan.effective_steps = samplers.image_steps(steps, task.strength)
+            plan.start = fitting.cover(start, width, height)
+            plan.notes += fitting.crop_note(start, width, height)
         if task.mask is not None and start is not None:
-            plan.mask = _fit_mask(report.asset(task.mask), start, width, height)
+            plan.mask = fitting.fit_mask(report.asset(task.mask), start, width, height)
         if plan.mask is None and self._is_inpaint_only:
             raise InvalidTask(f"{self._card.title} only repaints.", "Give a picture and a mask of what to repaint.")
         return plan
@@ -260,7 +197,7 @@ class Diffusion:
         report.progress(done + plan.effective_steps, total, "decoding")
         picture = self._decode(latents)
         if plan.start is not None and plan.mask is not None:
-            picture = composite(plan.start, picture, plan.mask)
+            picture = fitting.composite(plan.start, picture, plan.mask)
         seconds["step"] += middle - begin
         seconds["decoding"] += time.perf_counter() - middle
         return picture
@@ -268,7 +205,9 @@ class Diffusion:
     def _denoise(self, plan: _Plan, seed: int, done: int, total: int, report: Report) -> Tensor:
         """Final latents (1, C, h, w). Whatever stops it, the components are left as they were."""
         pipe = self._pipeline(plan)
-        scheduler = make_scheduler(self._own_scheduler, plan.task.scheduler, self._card.options.get("prediction"))
+        scheduler = samplers.make_scheduler(
+            self._own_scheduler, plan.task.scheduler, self._card.options.get("prediction")
+        )
         pipe.scheduler = scheduler
         watch = _Watch(scheduler, plan.guidance, self._channels)
         repaint = self._repaint(plan, seed, scheduler)
@@ -277,7 +216,9 @@ class Diffusion:
             count = running.num_timesteps  # evaluations: more than steps for second-order samplers
             if repaint is not None:
                 tensors["latents"] = repaint(tensors["latents"], index, count)
-            report.progress(done + min(plan.effective_steps, (index + 1) * plan.effective_steps // count), total, "step")
+            report.progress(
+                done + min(plan.effective_steps, (index + 1) * plan.effective_steps // count), total, "step"
+            )
             report.preview(self._preview(watch.estimate(tensors["latents"])))
             return tensors
 
@@ -300,7 +241,7 @@ class Diffusion:
         """The pipeline for this way of working, around the loaded components."""
         mode = "text" if plan.start is None else "inpaint" if self._is_inpaint_only else "image"
         if mode not in self._pipes:
-            kind = getattr(_diffusers(), getattr(self._family, mode))
+            kind = getattr(diffusers(), getattr(self._family, mode))
             accepted = {name: part for name, part in self._pipe.components.items() if name not in self._family.extra}
             self._pipes[mode] = kind(**accepted, **self._family.extra)
             self._pipes[mode].set_progress_bar_config(disable=True)
@@ -442,67 +383,6 @@ class _Repaint(NamedTuple):
         return self.mask * latents + (1 - self.mask) * kept
 
 
-def make_scheduler(own: Any, name: str, prediction: str | None = None) -> Any:
-    """A fresh sampler on the checkpoint's own schedule (betas, kind of prediction, spacing).
-
-    Raises Unsupported where the checkpoint's schedule is of a kind that only its own sampler understands.
-    """
-    told = {} if prediction is None else {"prediction_type": prediction}
-    if name == "default":
-        return type(own).from_config(own.config, **told)
-    if not hasattr(own, "alphas_cumprod"):
-        raise Unsupported(f"This model works with its own sampler only, not with {name}.", "Choose 'default'.")
-    kind, settings = SAMPLERS[name]
-    defaults = {key: value for key, value in LATENT_DEFAULTS.items() if key not in own.config}
-    config = {key: value for key, value in {**own.config, **defaults, **settings, **told}.items() if key[0] != "_"}
-    return getattr(_diffusers(), kind).from_config(config)
-
-
-def image_steps(steps: int, strength: float) -> tuple[int, int]:
-    """Steps to ask for, and how many of them image-to-image takes: at least one, however weak the change."""
-    while int(steps * strength) < 1:
-        steps += 1
-    return steps, min(int(steps * strength), steps)
-
-
-def cover(image: Pixels, width: int, height: int, smooth: bool = True) -> Pixels:
-    """Scaled until it covers width x height pixels, then cut to it around the centre."""
-    if image.shape[:2] == (height, width):
-        return image
-    scale = max(width / image.shape[1], height / image.shape[0])
-    box_width, box_height = width / scale, height / scale
-    left, top = (image.shape[1] - box_width) / 2, (image.shape[0] - box_height) / 2
-    box = (max(left, 0), max(top, 0), min(left + box_width, image.shape[1]), min(top + box_height, image.shape[0]))
-    way = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(image).resize((width, height), way, box=box))
-
-
-def composite(start: Pixels, painted: Pixels, mask: NDArray[np.bool_]) -> Pixels:
-    """`painted` inside the mask, fading in over a few pixels from its edge; outside, `start` untouched."""
-    radius = max(1, min(mask.shape) // 256)
-    blurred = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius))
-    alpha = np.clip(2 * np.asarray(blurred, np.float32) / 255 - 1, 0.25, 1) * mask  # a dot keeps a quarter at least
-    mixed = start + alpha[..., None] * (painted.astype(np.float32) - start)
-    return np.rint(mixed).astype(np.uint8)
-
-
-def _fit_mask(mask: Pixels, start: Pixels, width: int, height: int) -> NDArray[np.bool_]:
-    """The mask, cut as the picture is. It may have another size than the picture, not other proportions."""
-    if mask.shape[:2] != start.shape[:2]:
-        size = (start.shape[1], start.shape[0])
-        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-    fitted = cover(mask, width, height, smooth=False)[..., 0] > 127
-    if not fitted.any():
-        raise InvalidTask("The mask is empty within the picture.", "Paint white where the picture is to change.")
-    return fitted
-
-
-def _crop_note(start: Pixels, width: int, height: int) -> list[str]:
-    ratio = (start.shape[1] / start.shape[0]) / (width / height)
-    kept = min(ratio, 1 / ratio)
-    return [f"The picture was cut to {width}×{height}; {1 - kept:.0%} at its edges were left out."] if kept < 0.95 else []
-
-
 def _given(*values: Any) -> Any:
     """The first that is not None."""
     return next((value for value in values if value is not None), None)
@@ -522,14 +402,6 @@ def _words_cut(pipe: Any, text: str) -> int:
     return max(1, len(tokenizer.decode(ids[limit - 1 : -1]).split()))
 
 
-def _limit_prompt(pipe: Any) -> None:
-    """Tokenizers saved without their limit would pad to 10^30 tokens."""
-    for tokenizer, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
-        if getattr(pipe, tokenizer, None) is not None and getattr(pipe, encoder, None) is not None:
-            limit = int(getattr(pipe, encoder).config.max_position_embeddings)
-            getattr(pipe, tokenizer).model_max_length = min(int(getattr(pipe, tokenizer).model_max_length), limit)
-
-
 def _pixels(rgb: Tensor) -> Pixels:
     """(H, W, 3), -1..1 -> uint8."""
     return (rgb.float().nan_to_num().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
@@ -540,163 +412,3 @@ def _overflowed() -> StudioError:
         "The model's numbers overflowed and there is no picture.",
         "Try the sampler 'default', less guidance, or weights in full precision.",
     )
-
-
-def _place(device: Device) -> tuple[str, torch.dtype]:
-    """Where to run and in which precision: half only where the hardware is made for it."""
-    if device.accelerator == "auto" and torch.cuda.is_available():
-        return "cuda", torch.float16
-    if device.accelerator == "auto" and torch.backends.mps.is_available():
-        return "mps", torch.float16
-    return "cpu", torch.float32
-
-
-def _diffusers() -> Any:
-    """The library, told to stay offline and to run no code that comes with weights."""
-    os.environ.update(DIFFUSERS_DISABLE_REMOTE_CODE="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
-    torchvision_guard.install()
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
-    return diffusers
-
-
-@contextmanager
-def _translated(title: str) -> Iterator[None]:
-    """Errors of the libraries that running out of memory causes, as ours."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text or "alloc_cpu" in text:
-            raise OutOfMemory(
-                f"{title} ran out of memory.", "Make the picture smaller, or choose a smaller model."
-            ) from error
-        raise
-
-
-def _load(card: Card, folder: Path, dtype: torch.dtype) -> tuple[Family, Any]:
-    if not (folder / diffusers_folder.INDEX).is_file():
-        singles = sorted(folder.glob("*.safetensors"))
-        if len(singles) == 1:
-            return _load_single(card, folder, singles[0], dtype)
-    found = diffusers_folder.inspect(folder, str(card.options.get("variant", "")))
-    family = _family(found.pipeline)
-    arguments = {"variant": found.variant or None, "use_safetensors": True, "local_files_only": True}
-    with _damaged(card.title):
-        pipe = getattr(_diffusers(), family.text).from_pretrained(
-            str(folder), torch_dtype=dtype, trust_remote_code=False, **arguments, **family.extra
-        )
-    pipe.set_progress_bar_config(disable=True)
-    return family, pipe
-
-
-def _load_single(card: Card, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Family, Any]:
-    """A checkpoint in one file. Its configuration and tokenizer are not in it and must be on this device."""
-    kind = checkpoint_kind(diffusers_folder.header(file).shapes)
-    config = card.options.get("config")
-    if config is None or not (folder / str(config) / diffusers_folder.INDEX).is_file():
-        raise Unsupported(
-            f"{file.name} is a {kind} checkpoint in one file, without its configuration and tokenizer.",
-            "Install this model as a diffusers folder, or name such a folder of the same kind in the card's options.config.",
-        )
-    family = SDXL if kind == "SDXL" else SD
-    with _damaged(card.title):
-        pipe = getattr(_diffusers(), family.text).from_single_file(
-            str(file), config=str(folder / str(config)), torch_dtype=dtype, local_files_only=True, **family.extra
-        )
-    pipe.set_progress_bar_config(disable=True)
-    return family, pipe
-
-
-def checkpoint_kind(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """ "SD 1.x", "SD 2.x" or "SDXL", from the layout of the original training code. Raises Unsupported."""
-    if not any(name.startswith("model.diffusion_model.input_blocks.") for name in shapes):
-        raise Unsupported("This file is not a Stable Diffusion checkpoint.", "Choose an SD 1.x, SD 2.x or SDXL model.")
-    key = "transformer_blocks.0.attn2.to_k.weight"
-    width = next((shape[1] for name, shape in shapes.items() if name.endswith(key)), 0)
-    if width not in lora.BASES:
-        raise Unsupported("This checkpoint is of a kind that is not known.", "Choose an SD 1.x, SD 2.x or SDXL model.")
-    return lora.BASES[width]
-
-
-def _family(pipeline: str) -> Family:
-    if pipeline not in FAMILIES:
-        raise Unsupported(
-            f"Models of the kind {pipeline} cannot be run here.", "Choose a Stable Diffusion (1.x, 2.x, XL) model."
-        )
-    return FAMILIES[pipeline]
-
-
-@contextmanager
-def _damaged(title: str) -> Iterator[None]:
-    """What diffusers raises on files that are whole but do not fit together."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise IntegrityError(f"{title} cannot be loaded: {reason}", "Verify the model, or download it again.") from error
-
-
-def _add_loras(pipe: Any, folder: Path, entries: Any) -> None:
-    """Merges LoRA files into the weights, so that they cost nothing per step. Raises Unsupported where one does not fit."""
-    from safetensors.torch import load_file
-
-    scales: dict[str, float] = {}
-    for number, entry in enumerate(entries):
-        file = folder / str(entry["path"])
-        shapes = diffusers_folder.header(file).shapes
-        facts = lora.identify(shapes)
-        width = pipe.unet.config.cross_attention_dim
-        if facts.context and facts.context != width:
-            raise Unsupported(
-                f"{file.name} is an {facts}; it does not fit this model.", "Choose a LoRA made for the same base model."
-            )
-        weights = load_file(str(file))
-        _add_tokens(pipe, {token: weights.pop(token) for token in facts.tokens})
-        if facts.layout == "cloneofsimo":
-            weights = {new: weights[old] for old, new in lora.rename(shapes).items()}
-        try:
-            pipe.load_lora_weights(weights, adapter_name=f"lora{number}")
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise Unsupported(
-                f"{file.name} does not fit this model.", "Choose a LoRA made for the same base model."
-            ) from error
-        scales[f"lora{number}"] = float(entry.get("scale", 1.0))
-    if scales:
-        pipe.set_adapters(list(scales), list(scales.values()))
-        pipe.fuse_lora(adapter_names=list(scales))
-        pipe.unload_lora_weights()
-
-
-def _add_tokens(pipe: Any, tokens: Mapping[str, Tensor]) -> None:
-    for token, vector in tokens.items():
-        pipe.load_textual_inversion({token: vector[None]}, token=token)
-
-
-def _tiny_decoder(folder: Path, option: Any, dtype: torch.dtype) -> Any:
-    """An AutoencoderTiny that decodes, from a TAESD file or a diffusers folder; None where the card names none."""
-    if option is None:
-        return None
-    place = folder / str(option)
-    kind = _diffusers().AutoencoderTiny
-    if place.is_dir():
-        with _damaged(place.name):
-            return kind.from_pretrained(str(place), torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    from safetensors.torch import load_file
-
-    diffusers_folder.header(place)
-    weights = load_file(str(place))
-    try:
-        names = taesd.rename(weights)
-        first = weights[next(old for old, new in names.items() if new == "decoder.layers.0.weight")]
-        decoder = kind(latent_channels=first.shape[1])
-        missing = decoder.load_state_dict({new: weights[old] for old, new in names.items()}, strict=False).missing_keys
-    except (ValueError, StopIteration, RuntimeError) as error:
-        raise IntegrityError(f"{place.name} is not a TAESD decoder.", "Choose taesd_decoder.safetensors.") from error
-    if any(name.startswith("decoder.") for name in missing):
-        raise IntegrityError(f"{place.name} is incomplete.", "Download it again.")
-    return decoder.to(dtype).eval()

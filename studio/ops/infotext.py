@@ -131,7 +131,11 @@ def _visible(text: str) -> str:
 def _quote(value: Any) -> str:
     """Plain where nothing in it could be mistaken for structure, else a JSON string."""
     text = repr(value) if isinstance(value, float) else str(value)
-    return json.dumps(text) if not text or re.search(r'[,:"\\]|^\s|\s$', text) or _CONTROL.search(text) or "\n" in text else text
+    return (
+        json.dumps(text)
+        if not text or re.search(r'[,:"\\]|^\s|\s$', text) or _CONTROL.search(text) or "\n" in text
+        else text
+    )
 
 
 def read(text: str) -> dict[str, Any]:

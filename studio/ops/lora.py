@@ -21,7 +21,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 LAYOUTS: dict[str, re.Pattern[str]] = {
     "cloneofsimo": re.compile(r"^(unet|text_encoder):\d+:(up|down)$"),
     "kohya": re.compile(r"^lora_(unet|te\d?)_.+\.(lora_down|lora_up|lora_mid)\.weight$"),
-    "diffusers": re.compile(r"^(?:(unet|text_encoder(?:_2)?)\.)?.+[._]lora(?:\.down|_linear_layer\.down|_A(?:\.\w+)?)\.weight$"),
+    "diffusers": re.compile(
+        r"^(?:(unet|text_encoder(?:_2)?)\.)?.+[._]lora(?:\.down|_linear_layer\.down|_A(?:\.\w+)?)\.weight$"
+    ),
 }
 # Relatives of LoRA that need other arithmetic.
 OTHERS: dict[str, re.Pattern[str]] = {
@@ -68,7 +70,9 @@ def identify(shapes: Shapes) -> Lora:
     """The facts about a LoRA. Raises Unsupported naming what it is instead, where it is not one that can be used."""
     for name, pattern in OTHERS.items():
         if any(pattern.search(key) for key in shapes):
-            raise Unsupported(f"This is a {name} file, a relative of LoRA.", "Only plain LoRA files can be applied here.")
+            raise Unsupported(
+                f"This is a {name} file, a relative of LoRA.", "Only plain LoRA files can be applied here."
+            )
     layout = next((name for name, pattern in LAYOUTS.items() if any(pattern.match(key) for key in shapes)), "")
     if not layout:
         raise Unsupported("This file is not a LoRA.", "Choose a LoRA for Stable Diffusion as a .safetensors file.")
@@ -113,7 +117,9 @@ def _unet_layers() -> Iterator[tuple[str, int, int]]:
     The old UNet created its middle block last, and each block its feed-forward between its two attentions.
     """
     blocks = [(f"down_blocks.{i}.attentions.{j}", width) for i, width in enumerate((320, 640, 1280)) for j in range(2)]
-    blocks += [(f"up_blocks.{i}.attentions.{j}", width) for i, width in ((1, 1280), (2, 640), (3, 320)) for j in range(3)]
+    blocks += [
+        (f"up_blocks.{i}.attentions.{j}", width) for i, width in ((1, 1280), (2, 640), (3, 320)) for j in range(3)
+    ]
     blocks.append(("mid_block.attentions.0", 1280))
     for name, width in blocks:
         inside = f"{name}.transformer_blocks.0"

@@ -11,10 +11,12 @@ import torch
 
 from studio.cards import Card, Source
 from studio.device import Device
-from studio.engines import diffusers_folder, diffusion
+from studio.engines import diffusers_folder, samplers
 from studio.engines.diffusion import Diffusion
+from studio.engines.diffusion_load import tiny_decoder
 from studio.errors import Cancelled, IntegrityError, InvalidTask, OutOfMemory, StudioError, UnsafeFile, Unsupported
-from studio.ops import infotext
+from studio.nets import latent_preview
+from studio.ops import fitting, infotext
 from studio.tasks import SCHEDULERS, Generate
 from tests.engines.tiny_pipeline import write_sd, write_sdxl
 from tests.fakes import FakeReport
@@ -100,13 +102,13 @@ def test_every_scheduler_in_every_mode(engine, scheduler):
 def test_schedulers_keep_what_the_checkpoint_says(tmp_path):
     engine = Diffusion(card(), write_sd(tmp_path, prediction="v_prediction"), DEVICE)
     for name in SCHEDULERS:
-        config = diffusion.make_scheduler(engine._own_scheduler, name).config
+        config = samplers.make_scheduler(engine._own_scheduler, name).config
         assert (config["prediction_type"], config["beta_start"], config["beta_schedule"]) == (
             "v_prediction",
             0.00085,
             "scaled_linear",
         )
-    assert diffusion.make_scheduler(engine._own_scheduler, "DPM++ 2M Karras").config["use_karras_sigmas"]
+    assert samplers.make_scheduler(engine._own_scheduler, "DPM++ 2M Karras").config["use_karras_sigmas"]
 
 
 def test_cancel_stops_within_a_step_and_the_engine_goes_on(engine):
@@ -138,7 +140,7 @@ def test_image_to_image_keeps_more_with_less_strength(engine):
     weak = engine.run(generate(image=PHOTO, strength=0.1, steps=10), watcher)
     assert {total for _, total, _ in watcher.steps} == {1}
     assert "was cut to 64×64; 40%" in weak.data["notes"][0]
-    start = diffusion.cover(report().asset(PHOTO), 64, 64)
+    start = fitting.cover(report().asset(PHOTO), 64, 64)
     with torch.inference_mode():
         reference = engine._decode(engine._encode(start)).astype(float)
     strong = engine.run(generate(image=PHOTO, strength=1.0, steps=10), report())
@@ -148,13 +150,13 @@ def test_image_to_image_keeps_more_with_less_strength(engine):
 
 @pytest.mark.parametrize(("steps", "strength", "expected"), [(10, 0.6, (10, 6)), (3, 0.1, (10, 1)), (4, 1.0, (4, 4))])
 def test_image_to_image_takes_at_least_one_step(steps, strength, expected):
-    assert diffusion.image_steps(steps, strength) == expected
+    assert samplers.image_steps(steps, strength) == expected
 
 
 def test_inpainting_leaves_the_rest_untouched(engine):
     result = engine.run(generate(image=PHOTO, mask=MASK, strength=1.0), report()).images[0]
-    start = diffusion.cover(report().asset(PHOTO), 64, 64)
-    mask = diffusion.cover(report().asset(MASK), 64, 64, smooth=False)[..., 0] > 127
+    start = fitting.cover(report().asset(PHOTO), 64, 64)
+    mask = fitting.cover(report().asset(MASK), 64, 64, smooth=False)[..., 0] > 127
     assert np.array_equal(result[~mask], start[~mask])
     assert (result[mask] != start[mask]).mean() > 0.5
 
@@ -326,19 +328,19 @@ def test_lora_is_merged_by_its_scale(folder, engine, tmp_path):
 
 def test_a_lora_for_another_model_is_refused(folder, shared_weights):
     options = {"lora": [{"path": str(shared_weights / "diffusion" / "lora_sd1_pokemon.safetensors")}]}
-    with pytest.raises(Unsupported, match="SD 1.x LoRA, rank 4; it does not fit"):
+    with pytest.raises(Unsupported, match=r"SD 1.x LoRA, rank 4; it does not fit"):
         Diffusion(card(options=options), folder, DEVICE)
 
 
 def test_taesd_decodes_like_its_author_says(shared_weights):
     weights = shared_weights / "diffusion"
-    decoder = diffusion._tiny_decoder(weights, "taesd_decoder.safetensors", torch.float32)
+    decoder = tiny_decoder(weights, "taesd_decoder.safetensors", torch.float32)
     latent = torch.from_numpy(np.load(weights / "goldens" / "golden_taesd_latent_1x4x16x16.npy"))
     golden = np.load(weights / "goldens" / "golden_taesd_decoded_1x3x128x128.npy")
     with torch.inference_mode():
         decoded = decoder.decode(latent).sample.clamp(-1, 1).numpy() / 2 + 0.5
     assert np.abs(decoded - golden).max() < 0.01
-    known = diffusion.latent_preview.published(0.18215, 4)
+    known = latent_preview.published(0.18215, 4)
     preview = known(latent).permute(2, 0, 1)[None].clamp(-1, 1) / 2 + 0.5
     small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(golden), 16)
     assert np.corrcoef(preview.flatten(), small.flatten())[0, 1] > 0.8
@@ -359,7 +361,7 @@ def test_preview_estimates_the_finished_latents():
     noisy = a * clean + s * noise
     outputs = {"epsilon": noise, "v_prediction": a * noise - s * clean, "sample": clean}
     for prediction, output in outputs.items():
-        estimate = diffusion.latent_preview.denoised(noisy, output, 0.3, prediction)
+        estimate = latent_preview.denoised(noisy, output, 0.3, prediction)
         assert torch.allclose(estimate, clean, atol=1e-5), prediction
 
 
@@ -370,6 +372,6 @@ def test_fitted_map_finds_a_linear_decoder():
         rgb = torch.einsum("nchw,cd->ndhw", latents, weight) + 0.25
         return torch.nn.functional.interpolate(rgb, scale_factor=8)
 
-    found = diffusion.latent_preview.fit(decode, 6, torch.zeros(1))
+    found = latent_preview.fit(decode, 6, torch.zeros(1))
     assert torch.allclose(found.weight, weight, atol=1e-4)
     assert torch.allclose(found.bias, torch.full((3,), 0.25), atol=1e-4)

@@ -28,7 +28,11 @@ def pair(down, up, rank, width):
 @pytest.mark.parametrize(
     ("shapes", "layout", "text"),
     [
-        (pair(f"unet.{LAYER}.lora.down.weight", f"unet.{LAYER}.lora.up.weight", 4, 768), "diffusers", "SD 1.x LoRA, rank 4"),
+        (
+            pair(f"unet.{LAYER}.lora.down.weight", f"unet.{LAYER}.lora.up.weight", 4, 768),
+            "diffusers",
+            "SD 1.x LoRA, rank 4",
+        ),
         (pair(f"unet.{LAYER}.lora_A.weight", f"unet.{LAYER}.lora_B.weight", 8, 2048), "diffusers", "SDXL LoRA, rank 8"),
         (
             pair(
@@ -48,7 +52,11 @@ def pair(down, up, rank, width):
             "kohya",
             "SD 1.x LoRA, rank 16",
         ),
-        ({"unet:6:down": (1, 768), "unet:6:up": (320, 1), "unet:7:down": (4, 320)}, "cloneofsimo", "SD 1.x LoRA, rank 1 to 4"),
+        (
+            {"unet:6:down": (1, 768), "unet:6:up": (320, 1), "unet:7:down": (4, 320)},
+            "cloneofsimo",
+            "SD 1.x LoRA, rank 1 to 4",
+        ),
     ],
 )
 def test_layouts(shapes, layout, text):
@@ -137,7 +145,7 @@ def test_taesd_names():
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 8, b"\xff" * 16, b"PK\x03\x04 a zip file"])
 def test_files_of_another_kind_are_no_header(data):
-    with pytest.raises(ValueError, match="header|safetensors"):
+    with pytest.raises(ValueError, match=r"header|safetensors"):
         safetensors_header.length(data)
 
 
