@@ -2,8 +2,9 @@
 
     python -m tests.bench.sam_sizes [starter vit_b mobile ...] [--everything]
 
-Per network one JSON line: seconds to load, first click (picture encoded), second click (decoder only), third click by
-a new engine (embedding from disk), and the highest resident memory in MB after the clicks. Each runs in a process of its own.
+Per network one JSON line: seconds to load, for the first click (picture encoded), for more (decoder only; CPU seconds
+beside them, which a busy machine does not change) and for a new engine's first (embedding from disk), and the highest
+resident memory in MB after the clicks. Each network runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def measure(name: str, everything: bool) -> dict[str, object]:
         facts: dict[str, object] = {"network": name, "load_s": round(time.perf_counter() - start, 2)}
         facts["first_click"] = engine.run(click, report).data["seconds"]
         facts["more_clicks_s"] = [engine.run(click, report).data["seconds"]["decode"] for _ in range(5)]
+        start = time.process_time()
+        engine.run(click, report)
+        facts["click_cpu_s"] = round(time.process_time() - start, 3)
         facts["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         if everything:
             result = engine.run(Segment(image=PICTURE, everything=True, points_per_side=16), report)
