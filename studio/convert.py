@@ -181,19 +181,19 @@ def _ultralytics(source: Path, out: Path, tick: Tick) -> Finding:
     """A whole YOLO network: its own converter reads it as inert records and exports it to ONNX."""
     target = out / LONE["onnx"]
     child.run("studio.engines.export_yolo", source.resolve(), target, seconds=600, memory=16 * child.GB, tick=tick)
-    return _onnx_finding(_read("onnx", target, tick), target.name)
+    return onnx_finding(_read("onnx", target, tick), target.name)
 
 
 def _onnx(source: Path, out: Path, tick: Tick) -> Finding:
     facts = _read("onnx", source, tick)
-    found = _onnx_finding(facts, source.name)
+    found = onnx_finding(facts, source.name)
     _copy(source, out / LONE["onnx"], tick)
     for name in facts["side"]:
         _copy(source.parent / safe_name(name), out / name, tick)
     return found
 
 
-def _onnx_finding(facts: dict, name: str) -> Finding:
+def onnx_finding(facts: dict, name: str) -> Finding:
     """Takes it for a detector where its outputs can be one; the engine chooses the layout when it loads."""
     inputs, outputs = list(facts["inputs"].values()), facts["outputs"]
     is_image = any(len(shape) == 4 and shape[1] in (0, 3) for shape in inputs)

@@ -74,7 +74,8 @@ def check_pipeline(folder: Path, pickles: bool = False) -> dict[str, str]:
     parts = {}
     for name, value in index.items():
         if isinstance(value, list) and name != "_name_or_path" and value != [None, None]:
-            parts[safe_name(name)] = _check_part(folder, name, value, pickles)
+            safe_name(name)
+            parts[name] = _check_part(folder, name, value, pickles)
     return {name: kind for name, kind in parts.items() if kind}
 
 

@@ -83,7 +83,8 @@ class Store:
 
     def __init__(self, config: Config, cards: dict[str, Card] | None = None, hub: Hub | None = None) -> None:
         self._config = config
-        self._cards = load_cards(config.models) if cards is None else dict(cards)
+        known = load_cards(config.models) if cards is None else cards
+        self._cards = dict(sorted(known.items(), key=lambda item: not item[1].is_shipped))
         self._hub = hub if hub is not None else Hub(offline=config.offline)
         self._shelf = Shelf(config.home / "models")
         self._records = Records(config.home / "store")
@@ -91,7 +92,8 @@ class Store:
     # ── what there is ────────────────────────────────────────────────────────
 
     def cards(self) -> dict[str, Card]:
-        """Shipped, catalogue and imported cards by id. An imported card that cannot be read is left out and logged."""
+        """Shipped, catalogue and imported cards by id, in this order. An imported card that cannot be read is left out
+        and logged."""
         return {**self._cards, **self._imported()}
 
     def state(self, card: Card) -> State:
