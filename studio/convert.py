@@ -220,7 +220,7 @@ def _gguf(source: Path, out: Path, tick: Tick) -> Finding:
 
 def _read(kind: str, path: Path, tick: Tick) -> dict:
     memory = 4 * child.GB + 4 * path.stat().st_size
-    said = child.run("studio.inspect_graph", kind, path.resolve(), seconds=120, memory=memory, tick=tick)
+    said = child.run("studio.inspect_graph", kind, path.absolute(), seconds=120, memory=memory, tick=tick)
     return dict(json.loads(said))
 
 

@@ -69,7 +69,10 @@ def test_names_of_classes_are_all_different(card):
     assert len(set(names)) == len(names)
 
 
-WANTED = "sd-turbo sd15 sdxs lcm sdxl-turbo taesd yolo11 yolo26 rtdetr dfine rfdetr sam-vit-b mobile-sam sam2.1 efficient-sam"
+WANTED = (
+    "sd-turbo sd15 sdxs lcm sdxl-turbo taesd yolo11 yolo26 rtdetr dfine rfdetr "
+    "sam-vit-b mobile-sam sam2.1 efficient-sam"
+)
 
 
 @pytest.mark.parametrize("word", WANTED.split())

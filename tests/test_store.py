@@ -18,6 +18,7 @@ from studio.fetch import Hub
 from studio.shipped import CHECKSUMS, seal
 from studio.store import Store
 from tests.hub import COMMIT, FakeHub
+from tests.test_convert import detector
 
 WEIGHTS = os.urandom(400_000)
 REPO = "owner/detector"
@@ -228,6 +229,29 @@ def test_files_that_another_program_brought_are_used_but_never_evicted(make, sto
     flip((other.path(REMOTE) / "config.json").resolve())
     with pytest.raises(IntegrityError, match=r"config\.json"):
         other.path(REMOTE)
+
+
+def test_a_checkpoint_that_must_be_converted_is_kept_only_as_a_safe_file(make, fake, tmp_path):
+    data = detector(
+        tmp_path / "m.onnx"
+    ).read_bytes()  # what it is tells its content; a pickle would cost a torch import
+    fake.add("o/yolo", {"yolo.pt": data})
+    source = Source(kind="hub", repo="o/yolo", include=("yolo.pt",))
+    card = make_card("yolo", source=source, options={"convert": "ultralytics"})
+    store = make((card,))
+    folder = store.pull(card)
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+    assert (store.state(card).status, store.state(card).revision) == ("ready", COMMIT)
+    assert not list((tmp_path / "hf").rglob("*.pt"))
+    assert make((card,), offline=True).path(card) == folder
+    assert store.pull(card) == folder
+    flip(folder / "model.onnx")
+    with pytest.raises(IntegrityError, match=r"yolo/model\.onnx"):
+        store.path(card)
+    store.pull(card)
+    store.path(card)
+    assert store.evict(0)[0].card == "yolo"
+    assert not folder.exists()
 
 
 def test_two_apps_that_pull_at_once_download_once(make, fake):
