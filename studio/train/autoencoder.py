@@ -83,7 +83,7 @@ def train(
     batch: int = 8,
     scenes: int = 9000,
     rate: float = 2e-3,
-    muon_rate: float | None = None,
+    muon_rate: float | None = 0.02,
     seed: int = 0,
     resume: bool = True,
     report: loop.Report | None = None,
@@ -99,7 +99,17 @@ def train(
     )
     standardise(net, data[:600])
     net.save_pretrained(folder / "encoder")  # from here on latents stay valid
-    alone = polish(net, data, folder, batch=batch, minutes=decoder_minutes, steps=steps, resume=resume, report=report)
+    alone = polish(
+        net,
+        data,
+        folder,
+        batch=batch,
+        minutes=decoder_minutes,
+        steps=steps,
+        muon_rate=muon_rate,
+        resume=resume,
+        report=report,
+    )
     return {**both, "decoder_minutes": alone["minutes"], **evaluate(folder)}
 
 
@@ -112,6 +122,7 @@ def polish(
     steps: int | None = None,
     batch: int = 8,
     rate: float = 1e-3,
+    muon_rate: float | None = 0.02,
     seed: int = 1,
     resume: bool = True,
     report: loop.Report | None = None,
@@ -128,7 +139,7 @@ def polish(
         return difference(made, wanted), {"psnr": psnr(made.detach(), wanted).mean()}
 
     budget = {"steps": steps} if steps is not None else {"minutes": minutes}
-    plan = loop.Plan(**budget, rate=rate, ema=0.998)  # type: ignore[arg-type]
+    plan = loop.Plan(**budget, rate=rate, muon_rate=muon_rate, ema=0.998)  # type: ignore[arg-type]
     done = loop.fit(net.decoder, loss, plan, checkpoint=folder / "decoder.pt", seed=seed, resume=resume, report=report)
     net.save_pretrained(folder / "vae")
     return done
@@ -183,4 +194,5 @@ def held_out_portraits(count: int, seed: int) -> NDArray[np.uint8]:
     ]
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(pairs))[:count]
-    return np.stack([world.portrait(*pairs[i], rng).picture for i in chosen])
+    drawn = [world.portrait(thing, colour, rng) for thing, colour in (pairs[i] for i in chosen)]
+    return np.stack([one.picture for one in drawn])

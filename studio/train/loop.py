@@ -26,6 +26,9 @@ Report = Callable[[int, int, Mapping[str, float]], None]
 """(step, total, metrics). With a budget in minutes the total is an estimate."""
 
 
+NEWTON_SCHULZ_STEPS = 4
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long and how fast. One of `steps` and `minutes` is given; the rate warms up, then falls as a cosine to 0."""
@@ -95,7 +98,8 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, net: nn.Module, *, rate: float, muon_rate: float | None, weight_decay: float) -> None:
         embeddings = {id(p) for m in net.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for p in net.parameters():
             if p.requires_grad:
                 is_matrix = muon_rate is not None and p.ndim >= 2 and id(p) not in embeddings and min(p.shape[:2]) >= 16
@@ -157,7 +161,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(stack: Tensor) -> Tensor:
-    """The nearest matrices with all singular values about 1, by five Newton-Schulz steps: (K, rows, columns).
+    """The nearest matrices with all singular values about 1, by Newton-Schulz steps: (K, rows, columns).
 
     All steps are polynomials of one Gram matrix, so they are taken on that, and the long matrix is touched twice.
     """
@@ -165,11 +169,12 @@ def orthogonalise(stack: Tensor) -> Tensor:
     turned = x.shape[1] > x.shape[2]
     x = x.mT if turned else x
     gram, product = x @ x.mT, None
-    for _ in range(5):
+    for step in range(NEWTON_SCHULZ_STEPS):
         factor = -4.7750 * gram + 2.0315 * gram @ gram
         factor.diagonal(dim1=1, dim2=2).add_(3.4445)
         product = factor if product is None else factor @ product
-        gram = factor @ gram @ factor
+        if step + 1 < NEWTON_SCHULZ_STEPS:
+            gram = factor @ gram @ factor
     assert product is not None
     x = product @ x
     return x.mT if turned else x
