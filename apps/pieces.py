@@ -28,7 +28,9 @@ def piece(kind: str, name: str, value: Any = None, /, *, events: tuple[str, ...]
     )
 
 
-def stage(name: str, *, title: str, text: str, examples: list[dict[str, str]] | None = None, slot: str = "") -> gr.HTML:
+def stage(
+    name: str, *, title: str, text: str, examples: list[dict[str, str]] | None = None, slot: str = "", pilot: str = ""
+) -> gr.HTML:
     """The large picture with everything that belongs to it.
 
     Value: {"artifact", "pictures": [{"id", "kind", "width", "height", "title", "file"}], "selected", "details": [[name,
@@ -37,6 +39,9 @@ def stage(name: str, *, title: str, text: str, examples: list[dict[str, str]] | 
     "aim": "point", "box" or "both" lets the user click and drag. {} is the empty state.
 
     An action with "runs": true begins a job, so the run bar answers at once; its callback must end in that bar's value.
+    "kept": false offers to keep a draft; "subject" is what the actions are about where it is not the picture shown;
+    "exports": [{"label", "path"}] takes the place of Download, "sends": [{"label", "parcels" or "make" and "to"}] that of
+    the fitting receivers.
     "family": [{"label", "tiles": [{"id", "label", "artifact"}]}] shows relatives; a click sends open {"artifact"}.
 
     Events: act {"name", "artifact", "index"}, pick {"index"}, example {"index"}, point {"x", "y", "label"}, box {"box"}.
@@ -44,9 +49,11 @@ def stage(name: str, *, title: str, text: str, examples: list[dict[str, str]] | 
     Args:
         title, text, examples: the empty state; an example is {"label", "image": url or absent}.
         slot: name of the slot that takes files dropped or pasted on the picture.
+        pilot: name of the piece that lays its own things over the picture and hears its clicks, instead of Python.
     """
     empty = {"title": title, "text": text, "examples": examples or []}
-    return piece("stage", name, events=("act", "pick", "example", "point", "box", "open"), empty=empty, slot=slot)
+    events = ("act", "pick", "example", "point", "box", "open")
+    return piece("stage", name, events=events, empty=empty, slot=slot, pilot=pilot)
 
 
 def run(name: str, *, verb: str, stage: str) -> gr.HTML:
@@ -59,7 +66,15 @@ def run(name: str, *, verb: str, stage: str) -> gr.HTML:
 
 
 def slot(
-    name: str, *, title: str, invite: str, kind: str = "image", paint: str = "", stage: str = "", feeds: str = ""
+    name: str,
+    *,
+    title: str,
+    invite: str,
+    kind: str = "image",
+    paint: str = "",
+    stage: str = "",
+    feeds: str = "",
+    shows: str = "",
 ) -> gr.HTML:
     """A place for one picture: choose, drop, paste, or have one sent here. Its value is the asset, {} when empty.
 
@@ -69,8 +84,10 @@ def slot(
         kind: "image", "mask" or "text".
         paint: name of the slot whose picture is painted over, on the stage `stage`, to make a mask.
         feeds: name of the slot that paints over this one's picture.
+        shows: name of the stage that shows the picture as soon as it is here.
     """
-    return piece("slot", name, events=("read",), title=title, invite=invite, kind=kind, paint=paint, stage=stage, feeds=feeds)
+    wiring = {"paint": paint, "stage": stage, "feeds": feeds, "shows": shows}
+    return piece("slot", name, events=("read",), title=title, invite=invite, kind=kind, **wiring)
 
 
 def shelf(name: str) -> gr.HTML:

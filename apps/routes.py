@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
+from apps import files
 from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
@@ -23,7 +24,8 @@ from studio.studio import Studio
 
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
-SCRIPTS = ("core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js")
+SCRIPTS = ("core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js", "marks.js")
+STYLES = ("theme.css", "work.css")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
 _CODES: dict[type[StudioError], int] = {NotFound: 404, QueueFull: 429, InvalidImage: 422}
@@ -40,7 +42,8 @@ def router(studio: Studio) -> APIRouter:
 
     @face.get("/theme.css")
     def style() -> Response:
-        return FileResponse(FACE / "theme.css", media_type="text/css", headers={"Cache-Control": "no-cache"})
+        text = "\n".join((FACE / name).read_text(encoding="utf-8") for name in STYLES)
+        return Response(text, media_type="text/css", headers={"Cache-Control": "no-cache"})
 
     @face.get("/fonts/{name}")
     def font(name: str) -> Response:
@@ -108,6 +111,7 @@ def router(studio: Studio) -> APIRouter:
         studio.pool.unload_all()
         return {}
 
+    files.add_routes(face, studio)
     return face
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from apps import generate, library, pieces
-from apps.widgets import Face, on, on_data
+from apps import detect, generate, library, pieces, segment
+from apps.widgets import Face, Receiver, on, on_data
 from studio.errors import NotFound
 from studio.studio import Studio
 
@@ -27,6 +27,8 @@ class Tab(NamedTuple):
 
 TABS = (
     Tab("generate", "Generate", generate.build),
+    Tab("detect", "Detect", detect.build),
+    Tab("segment", "Segment", segment.build),
     Tab("library", "Library", library.build),
 )  # fmt: skip
 
@@ -55,7 +57,10 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
 
 
 def hand_off(face: Face, desk: gr.Tabs) -> None:
-    """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab."""
+    """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab.
+
+    "also" holds more such parcels, for a picture and its mask; "box" goes along to what is done with the picture.
+    """
     targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
     idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
     post = pieces.piece(
@@ -64,14 +69,30 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
     slots = list(dict.fromkeys(r.slot for r in face.receivers))
 
     def send(data: dict[str, Any]) -> Any:
-        receiver = next((r for r in face.receivers if r.key == data.get("to")), None)
-        try:
-            asset = face.studio.library.asset(str(data.get("asset")))
-        except NotFound:
+        also = data.get("also")
+        parcels = [data, *(also[:4] if isinstance(also, list) else [])]
+        found = [delivery(face, parcel) for parcel in parcels]
+        brought = [(to, value) for to, value in found if to is not None]
+        if len(brought) < len(found):
             return [gr.skip()] * (len(slots) + 1)
-        if receiver is None or asset.kind not in receiver.kinds:
-            return [gr.skip()] * (len(slots) + 1)
-        sent = {"id": asset.id, "kind": asset.kind, "width": asset.width, "height": asset.height, "name": asset.name}
-        return [gr.Tabs(selected=receiver.tab), *(sent if slot is receiver.slot else gr.skip() for slot in slots)]
+        values = [next((value for to, value in brought if to.slot is slot), gr.skip()) for slot in slots]
+        return [gr.Tabs(selected=brought[0][0].tab), *values]
 
     on_data(post.send, send, outputs=[desk, *slots])
+
+
+def delivery(face: Face, parcel: Any) -> tuple[Receiver | None, dict[str, Any]]:
+    """Who takes a parcel, and the value for their slot; nobody where the asset is gone or does not fit."""
+    parcel = parcel if isinstance(parcel, dict) else {}
+    receiver = next((r for r in face.receivers if r.key == parcel.get("to")), None)
+    try:
+        asset = face.studio.library.asset(str(parcel.get("asset")))
+    except NotFound:
+        return None, {}
+    if receiver is None or asset.kind not in receiver.kinds:
+        return None, {}
+    sent: dict[str, Any] = {name: getattr(asset, name) for name in ("id", "kind", "width", "height", "name")}
+    box = parcel.get("box")
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box):
+        sent["box"] = [float(value) for value in box]
+    return receiver, sent

@@ -119,12 +119,13 @@ def job_flow(
     stage: gr.HTML,
     inputs: Sequence[Any],
     submit: Callable[..., Snapshot],
-    show: Callable[[Artifact], Json],
+    show: Callable[..., Json],
+    shown_with: Sequence[Any] = (),
 ) -> Callable[..., Json]:
     """Run -> submit -> follow -> show, for tasks of `kind`. `submit(owner, *values of inputs)` queues, `show(artifact)` makes the stage's value.
 
     Returns the function behind Run, so that other events (an example, "run again") can start a job the same way: it
-    takes (owner, *values) and returns the value for `run`.
+    takes (owner, *values) and returns the value for `run`. `show` also receives the values of `shown_with`.
     """
 
     def start(owner: str, *values: Any) -> Json:
@@ -133,16 +134,16 @@ def job_flow(
         except Exception as error:  # noqa: BLE001 - the border to the page: everything becomes two sentences
             return problem(error)
 
-    def finish(data: Json, owner: str) -> Any:
+    def finish(data: Json, owner: str, *values: Any) -> Any:
         try:
             job = face.job(str(data.get("job")), owner)
-            return show(face.artifact(job.artifact, owner)) if job.state == "done" else gr.skip()
+            return show(face.artifact(job.artifact, owner), *values) if job.state == "done" else gr.skip()
         except StudioError:
             return gr.skip()
 
     face.runners[kind] = (face.tab, run)
     on(run.run, start, [face.owner, *inputs], run)
-    on_data(run.finished, finish, [face.owner], stage)
+    on_data(run.finished, finish, [face.owner, *shown_with], stage)
     return start
 
 

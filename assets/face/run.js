@@ -2,7 +2,7 @@
 studio.kinds.run = ({ root, props, trigger }) => {
   const { h } = studio;
   const key = `job.${props.name}`;
-  let job = null, problem = null, asked = 0, timer = null, looks = 0;
+  let job = null, problem = null, asked = 0, timer = null, looks = 0, verb = props.verb;
   const stage = () => studio.named[props.stage];
 
   const run = () => { if (begin()) trigger("run", {}); };
@@ -51,7 +51,7 @@ studio.kinds.run = ({ root, props, trigger }) => {
     root.replaceChildren(
       busy
         ? h("button", { type: "button", class: "cancel", onclick: cancel, disabled: job === "asked" }, "Cancel", h("span", { class: "keys" }, "Esc"))
-        : h("button", { type: "button", class: "primary", onclick: run }, props.verb, h("span", { class: "keys" }, "Ctrl ⏎")),
+        : h("button", { type: "button", class: "primary", onclick: run }, verb, h("span", { class: "keys" }, "Ctrl ⏎")),
       ...(problem ? [studio.problem(problem)] : []),
     );
   };
@@ -70,5 +70,5 @@ studio.kinds.run = ({ root, props, trigger }) => {
   draw();
   const before = studio.remember(key);
   if (before && /^[0-9a-f]{32}$/.test(before)) setTimeout(() => { if (!job) follow(before); }, 0);
-  return { update, run, cancel, begin, serves: props.stage };
+  return { update, run, cancel, begin, rename: (text) => { if (text !== verb) { verb = text; draw(); } }, serves: props.stage };
 };

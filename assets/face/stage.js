@@ -138,7 +138,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
           h("dl", {}, value.details.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "num" }, String(text))])))
       : "";
     const family = value.family?.length ? studio.family(value.family, (artifact) => trigger("open", { artifact })) : "";
-    studio.fill(below, notes, family, facts);
+    studio.fill(below, pilot()?.panel, notes, family, facts);
   };
 
   // ── files dropped on the picture go to the slot it belongs to ──────────

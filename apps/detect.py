@@ -1,0 +1,160 @@
+"""Detect: a photo to boxes with names, counted, exported, and sent on one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from apps import files, pieces
+from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view
+from studio import exports
+from studio.errors import InvalidTask, StudioError
+from studio.jobs import Snapshot
+from studio.library import Artifact
+from studio.ops import detections
+from studio.studio import Studio
+from studio.tasks import Detect
+
+# Which model an example is made for: start of its name -> engine, or method of the classic one.
+FITTING = (("sticker", "yolo"), ("astronaut", "faces"), ("qr", "codes"))
+NOTES = {
+    "people": "Finds upright people of at least 100 px. Its scores order the finds; they are no probabilities.",
+    "faces": "Finds faces of at least 30 px, from the front and the side. Its scores order the finds.",
+    "codes": "Finds and reads QR codes and EAN and UPC barcodes. Nothing they link to is opened.",
+}
+
+
+def build(face: Face) -> None:
+    """The tab."""
+    studio = face.studio
+    offered = [path for path in files.examples() if path.stem.startswith(tuple(start for start, _ in FITTING))]
+    with bench() as (controls, show):
+        with controls:
+            card, _ = model_picker(face, "detect")
+            image, settings = form(studio, card.value)
+            run = pieces.run("detect-run", verb="Find", stage="detect-stage")
+        with show:
+            stage = pieces.stage(
+                "detect-stage",
+                title="What is in the picture?",
+                text="Choose, drop or paste a picture and press Find. Or begin with an example:",
+                examples=files.offers(offered),
+                slot="detect-image",
+                pilot="detect-finds",
+            )
+            pieces.piece("finds", "detect-finds", stage="detect-stage", slider="detect-confidence")
+    confidence, classes = settings[0], settings[2]
+
+    def submit(owner: str, card_id: str, *values: Any) -> Snapshot:
+        return studio.submit(card_id, task_fields(*values), owner=owner)
+
+    inputs = [card, image, *settings]
+    start = job_flow(face, "detect", run, stage, inputs, submit, lambda artifact: show_found(studio, artifact))
+
+    def example(data: Json, owner: str, card_id: str, _image: Any, *values: Any) -> list[Any]:
+        path = offered[int(data.get("index", 0)) % len(offered)]
+        sent = from_file(studio, path)
+        fitting = fitting_card(studio, path, card_id)
+        return [sent, fitting, start(owner, fitting, sent, *without_classes(values, fitting == card_id))]
+
+    def again(owner: str, before: Any, card_id: str, *values: Any) -> Any:
+        """The slider was let go: the same picture again, as a draft."""
+        if not (isinstance(before, dict) and before.get("artifact")) or chosen(values[0]) is None:
+            return gr.skip()
+        try:
+            return {"job": studio.submit(card_id, task_fields(*values), owner=owner, kept=False).id}
+        except StudioError as error:
+            return problem(error)
+
+    def filled(data: Json, owner: str) -> list[Any]:
+        """After a run: the picture it was made from (a reload forgets it) and the classes the model knows."""
+        try:
+            job = face.job(str(data.get("job")), owner)
+            artifact = face.artifact(job.artifact, owner)
+        except StudioError:
+            return [gr.skip(), gr.skip()]
+        return [picture(artifact.parents[0]), gr.update(choices=list(artifact.data["model_classes"]))]
+
+    on_data(stage.example, example, [face.owner, *inputs], [image, card, run])
+    on_data(run.finished, filled, [face.owner], [image, classes])
+    on(confidence.release, again, [face.owner, stage, *inputs], run)
+    on(card.change, lambda id_: gr.update(choices=known_classes(studio, id_), value=[]), card, classes)
+    face.accept("detect", "Detect", image)
+
+
+def form(studio: Studio, card_id: str | None) -> tuple[gr.HTML, list[Any]]:
+    """The picture's slot, and the controls in the order of `task_fields`."""
+    tip = {name: info.description for name, info in Detect.model_fields.items()}
+    image = pieces.slot("detect-image", title="Picture", invite="Choose or drop a picture", shows="detect-stage")
+    confidence = gr.Slider(
+        0, 1, 0.25, step=0.01, label="Confidence", info=tip["confidence"], elem_id="detect-confidence"
+    )
+    with more():
+        iou = gr.Slider(0, 1, 0.45, step=0.01, label="Overlap (IoU)", info=tip["iou"], elem_id="detect-iou")
+        classes = gr.Dropdown(
+            known_classes(studio, card_id), value=[], multiselect=True, label="Only these classes",
+            info="Empty means all.", elem_id="detect-classes",
+        )  # fmt: skip
+        most = gr.Slider(1, 1000, 300, step=1, label="At most", info=tip["max_detections"], elem_id="detect-max")
+    return image, [confidence, iou, classes, most]
+
+
+def task_fields(image: Any, confidence: float, iou: float, classes: list[str] | None, most: float) -> Json:
+    """The form's values as fields of a task. Raises InvalidTask without a picture."""
+    id_ = chosen(image)
+    if id_ is None:
+        raise InvalidTask("There is no picture yet.", "Choose, drop or paste one, or begin with an example.")
+    fields = {"image": id_, "confidence": confidence, "iou": iou, "max_detections": most}
+    return {**fields, "classes": tuple(classes or ())}
+
+
+def show_found(studio: Studio, artifact: Artifact) -> Json:
+    """The stage's value: the picture with its boxes, and the files they can be saved as."""
+    data = artifact.data
+    boxes = [
+        {"box": box, "label": label, "score": score, "hue": hue(label)}
+        for box, score, label in zip(data["boxes"], data["scores"], data["labels"], strict=True)
+    ]
+    for one, text in zip(boxes, data.get("texts") or (), strict=False):
+        one["text"] = text
+    formats = [
+        {"label": format.label, "path": f"export/{artifact.id}/{name}"}
+        for name, format in exports.FORMATS["detect"].items()
+    ]
+    return view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept)
+
+
+def hue(label: str) -> str:
+    """The class's colour, the same as in the exported picture."""
+    return "#{:02x}{:02x}{:02x}".format(*detections.colour(label))
+
+
+def known_classes(studio: Studio, card_id: str | None) -> list[str]:
+    """What the model can find, as far as it says so before it has run."""
+    if not card_id:
+        return []
+    try:
+        facts = studio.facts(card_id)
+    except StudioError:
+        return []
+    return [str(name) for name in facts.get("classes") or facts["options"].get("names") or ()]
+
+
+def fitting_card(studio: Studio, path: Path, card_id: str) -> str:
+    """The chosen model, unless the example is made for another one that is ready."""
+    wanted = next((kind for start, kind in FITTING if path.stem.startswith(start)), "")
+    ready = studio.cards("detect", ready=True)
+    fits = [card.id for card in ready if wanted in (card.engine, card.options.get("method"))]
+    return card_id if card_id in fits or not fits else fits[0]
+
+
+def without_classes(values: tuple[Any, ...], same: bool) -> list[Any]:
+    """Another model knows other classes, so the filter does not go along."""
+    return [value if same or position != 2 else [] for position, value in enumerate(values)]
+
+
+def from_file(studio: Studio, path: Path) -> Json:
+    """An example picture as a slot takes it."""
+    return picture(studio.library.add_image(path.read_bytes(), path.stem))
