@@ -95,7 +95,7 @@ DEFAULTED = ("steps", "guidance_scale", "scheduler", "width", "height")
 def form(face: Face) -> tuple[dict[str, Any], gr.HTML]:
     """The controls by task field, in the order they stand, and the slot that reads settings."""
     ready = face.studio.cards("generate", ready=True)
-    first = {**{"steps": 20, "guidance_scale": 5.0, "width": 512, "height": 512}, **(ready[0].defaults if ready else {})}
+    first = {"steps": 20, "guidance_scale": 5.0, "width": 512, "height": 512, **(ready[0].defaults if ready else {})}
     tip = {name: info.description for name, info in Generate.model_fields.items()}
     fields: dict[str, Any] = {}
     fields["prompt"] = gr.Textbox(
@@ -122,17 +122,18 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML]:
         fields["strength"] = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info=tip["strength"])
     with more():
         fields["negative_prompt"] = gr.Textbox(label="Leave out", lines=2, placeholder=tip["negative_prompt"])
-        fields["steps"] = gr.Slider(1, 150, first["steps"], step=1, label="Steps", info=tip["steps"], elem_id="generate-steps")
+        fields["steps"] = gr.Slider(1, 150, first["steps"], step=1, label="Steps", info=tip["steps"])
         fields["guidance_scale"] = gr.Slider(
             0, 30, first["guidance_scale"], step=0.1, label="Guidance", info=tip["guidance_scale"]
         )
         fields["scheduler"] = gr.Dropdown(list(SCHEDULERS), value="default", label="Scheduler", info=tip["scheduler"])
         with gr.Row():
-            fields["width"] = gr.Number(first["width"], label="Width, px", precision=0, step=8, minimum=64, min_width=80)
-            fields["height"] = gr.Number(first["height"], label="Height, px", precision=0, step=8, minimum=64, min_width=80)
-        fields["seed"] = gr.Number(None, label="Seed", precision=0, minimum=0, info=tip["seed"], elem_id="generate-seed")
+            for side in ("width", "height"):
+                label = f"{side.capitalize()}, px"
+                fields[side] = gr.Number(first[side], label=label, precision=0, step=8, minimum=64, min_width=80)
+        fields["seed"] = gr.Number(None, label="Seed", precision=0, minimum=0, info=tip["seed"])
         reader = pieces.slot(
-            "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG made here or elsewhere", kind="text"
+            "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG", kind="text"
         )
     return fields, reader
 

@@ -22,8 +22,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+UPLOADS = ("/face/upload", "/api/v1/assets")
 UPLOAD_BYTES = 41 * 2**20
 BODY_BYTES = 2 * 2**20
+TOO_LARGE = "That is more than the studio takes at once."
 SAFE = ("GET", "HEAD", "OPTIONS")
 # Files and calls of Gradio's that no tab uses.
 CLOSED = re.compile(
@@ -64,15 +66,11 @@ class Guard:
         refusal = self._refusal(scope)
         if refusal is not None:
             return await answer(send, *refusal)
-        limit = UPLOAD_BYTES if scope["path"].startswith("/face/upload") else BODY_BYTES
+        limit = UPLOAD_BYTES if scope["path"].startswith(UPLOADS) else BODY_BYTES
         counted = Counted(receive, limit)
         if counted.is_declared_too_large(scope):
-            return await answer(send, 413, "That is more than the studio takes at once.")
-        try:
-            await self._app(scope, counted, self._sealed(send))
-        except TooLarge:
-            await answer(send, 413, "That is more than the studio takes at once.")
-        return None
+            return await answer(send, 413, TOO_LARGE)
+        return await self._app(scope, counted, self._sealed(send, counted))
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
@@ -85,8 +83,12 @@ class Guard:
             return 404, "There is nothing here."
         return None
 
-    def _sealed(self, send: Send) -> Send:
+    def _sealed(self, send: Send, counted: Counted) -> Send:
         async def sealed(message: Message) -> None:
+            if counted.is_over:  # whatever the app makes of the cut body, this is the answer
+                if message["type"] == "http.response.start":
+                    await answer(send, 413, TOO_LARGE)
+                return
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), *self._headers]}
             await send(message)
@@ -94,17 +96,17 @@ class Guard:
         return sealed
 
 
-class TooLarge(Exception):
-    """A body went past its limit while it was read."""
-
-
 class Counted:
-    """A `receive` that stops at a limit, whatever the headers said."""
+    """A `receive` that ends at a limit, whatever the headers said."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
         self._limit = limit
         self._seen = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._seen > self._limit
 
     def is_declared_too_large(self, scope: Scope) -> bool:
         declared = dict(scope["headers"]).get(b"content-length", b"0")
@@ -113,15 +115,13 @@ class Counted:
     async def __call__(self) -> Message:
         message = await self._receive()
         self._seen += len(message.get("body", b""))
-        if self._seen > self._limit:
-            raise TooLarge
-        return message
+        return {"type": "http.disconnect"} if self.is_over else message
 
 
 def own_names(host: str) -> frozenset[str]:
     """Names under which this machine may be asked: itself, and its own name on the local network."""
     machine = socket.gethostname().lower()
-    return frozenset({"localhost", "127.0.0.1", "::1", "testserver", host.lower(), machine, f"{machine}.local"})
+    return frozenset({"localhost", "127.0.0.1", "::1", host.lower(), machine, f"{machine}.local"})
 
 
 def host_name(value: str) -> str:

@@ -16,7 +16,12 @@ from studio.library import Ancestry, Artifact, Asset
 from studio.studio import Studio
 
 PAGE = 36
-SHOWN: dict[str, str | None] = {"Everything": None, "Pictures": "generate", "Detections": "detect", "Cut-outs": "segment"}
+SHOWN: dict[str, str | None] = {
+    "Everything": None,
+    "Pictures": "generate",
+    "Detections": "detect",
+    "Cut-outs": "segment",
+}
 JOBS = "Jobs"
 STATES = {"queued": "waiting"}
 EMPTY = {"title": "Nothing here yet", "text": "What you make in the other tabs is kept here, with all of its settings."}
@@ -36,7 +41,8 @@ def build(face: Face) -> None:
 
     def listed(owner: str, kind: str, text: str, page: int = 0, notice: Json | None = None) -> Json:
         if kind == JOBS:
-            return {"jobs": [job_row(face.studio, job) for job in face.studio.jobs.history(owner=face.seen_by(owner))], **NO_JOBS}
+            jobs = face.studio.jobs.history(owner=face.seen_by(owner))
+            return {"jobs": [job_row(face.studio, job) for job in jobs], **NO_JOBS}
         found = face.studio.library.list(
             owner=face.seen_by(owner), kind=SHOWN.get(kind), text=text, limit=PAGE + 1, offset=page * PAGE
         )
@@ -55,6 +61,9 @@ def build(face: Face) -> None:
         shown = view(face.studio, artifact, actions(face), family=family(face.studio, artifact), **overlay(artifact))
         return [gr.update(visible=False), gr.update(visible=True), shown]
 
+    def turned(data: Json, owner: str, kind: str, text: str) -> Json:
+        return listed(owner, kind, text, max(0, int(data.get("page", 0))))
+
     def undo(data: Json, owner: str, kind: str, text: str) -> Any:
         face.studio.require("delete")
         face.studio.library.keep(str(data.get("artifact")))
@@ -66,7 +75,7 @@ def build(face: Face) -> None:
     on(text.input, overview, filters, everything)
     if face.selected is not None:
         on(face.selected, lambda *f: listed(*f), filters, shelf)
-    on_data(shelf.turn, lambda data, *f: listed(*f, page=max(0, int(data.get("page", 0)))), filters, shelf)
+    on_data(shelf.turn, turned, filters, shelf)
     on_data(shelf.open, opened, [face.owner], [many, single, stage])
     on_data(stage.open, opened, [face.owner], [many, single, stage])
     on_data(shelf.undo, undo, filters, shelf)

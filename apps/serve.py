@@ -26,13 +26,17 @@ log = logging.getLogger(__name__)
 
 WAITING = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Image Studio</title><style>
-:root{color-scheme:light dark;background:#fbfbf9;color:#5b5e63}@media(prefers-color-scheme:dark){:root{background:#131416;color:#a3a7ae}}
+:root{color-scheme:light dark;background:#fbfbf9;color:#5b5e63}
+@media(prefers-color-scheme:dark){:root{background:#131416;color:#a3a7ae}}
 body{margin:0;min-height:100vh;display:grid;place-items:center;font:15px/1.45 Inter,system-ui,sans-serif}
-i{display:block;width:160px;height:3px;border-radius:2px;margin:16px auto 0;background:currentColor;opacity:.35;overflow:hidden}
-i:after{content:"";display:block;height:100%;width:30%;background:currentColor;animation:a 1.4s ease-in-out infinite alternate}
+i{display:block;width:160px;height:3px;border-radius:2px;margin:16px auto 0;opacity:.35;overflow:hidden;
+background:color-mix(in srgb,currentColor 30%,transparent)}
+i:after{content:"";display:block;height:100%;width:30%;background:currentColor;
+animation:a 1.4s ease-in-out infinite alternate}
 @keyframes a{to{margin-left:70%}}@media(prefers-reduced-motion:reduce){i:after{animation:none;width:100%}}
 </style><div>Image Studio is starting<i></i></div>
-<script>const look=()=>fetch("face/ready").then(r=>r.json()).then(r=>r.ready?location.reload():setTimeout(look,250),()=>setTimeout(look,500));look()</script></html>"""
+<script>const look=()=>fetch("face/ready").then(r=>r.json())
+.then(r=>r.ready?location.reload():setTimeout(look,250),()=>setTimeout(look,500));look()</script></html>"""
 
 # In the page's head from the first byte on, so that nothing flashes and every piece finds its script.
 HEAD = '<link rel="stylesheet" href="face/theme.css"><script src="face/studio.js"></script></head>'
@@ -60,7 +64,8 @@ class Front:
             ready = b'{"ready": true}' if self.app is not None else b'{"ready": false}'
             return await reply(send, b"application/json", ready)
         if self.app is None:
-            return await reply(send, b"text/html; charset=utf-8", WAITING.encode(), 200 if scope["path"] == "/" else 503)
+            code = 200 if scope["path"] == "/" else 503
+            return await reply(send, b"text/html; charset=utf-8", WAITING.encode(), code)
         if scope["path"] == "/" and scope["method"] == "GET":
             send = Headed(send)
         return await self.app(scope, receive, send)
@@ -77,15 +82,17 @@ class Headed:
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self._start = message
-            return
+            return None
+        if message["type"] != "http.response.body":
+            return await self._send(message)
         self._body += message.get("body", b"")
         if message.get("more_body"):
-            return
+            return None
         body = self._body.replace(b"</head>", HEAD.encode(), 1)
         kept = [(k, v) for k, v in self._start["headers"] if k.lower() not in (b"content-length", b"cache-control")]
         length = (b"content-length", str(len(body)).encode())
         await self._send({**self._start, "headers": [*kept, length, (b"cache-control", b"no-store")]})
-        await self._send({"type": "http.response.body", "body": body})
+        return await self._send({"type": "http.response.body", "body": body})
 
 
 async def reply(send: Send, media: bytes, body: bytes, code: int = 200) -> None:
@@ -99,12 +106,14 @@ def create_app(studio: Studio) -> Any:
     import gradio as gr
     from fastapi import FastAPI
 
-    from apps import routes, shell
+    from apps import api, routes, shell
     from apps.theme import StudioTheme
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
     app.include_router(routes.router(studio))
+    if studio.config.mode == "local":
+        app.include_router(api.router(studio))
     page = shell.build(studio)
     page.queue(max_size=64, api_open=False)
     return gr.mount_gradio_app(
@@ -145,9 +154,14 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
     front = Front()
     server = uvicorn.Server(
         uvicorn.Config(
-            Guard(front, config), log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=2,
-            server_header=False, timeout_keep_alive=30,
-        )  # fmt: skip
+            Guard(front, config),
+            log_level="warning",
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=30,
+            server_header=False,
+        )
     )
     failure: list[BaseException] = []
 
@@ -196,5 +210,3 @@ def listen(config: Config) -> socket.socket:
         ) from error
     listener.listen(128)
     return listener
-
-

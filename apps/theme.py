@@ -120,7 +120,11 @@ class StudioTheme(Base):
 
     def __init__(self) -> None:
         super().__init__(
-            spacing_size=sizes.spacing_md, radius_size=sizes.radius_md, text_size=sizes.text_md, font=_SANS, font_mono=_MONO
+            spacing_size=sizes.spacing_md,
+            radius_size=sizes.radius_md,
+            text_size=sizes.text_md,
+            font=_SANS,
+            font_mono=_MONO,
         )
         self.name = "studio"
         known = {name for name in vars(self) if not name.startswith("_")}

@@ -184,14 +184,14 @@ class Library:
         with self._db.transaction() as db:
             db.execute("UPDATE artifact SET kept = 0 WHERE id = ?", (id,))
 
-    def made_from(self, asset: str, limit: int = 24) -> list[Artifact]:
+    def made_from(self, asset: str, limit: int = 24) -> tuple[Artifact, ...]:
         """Kept artifacts that read this asset, newest first."""
         rows = self._db.rows(
             "SELECT artifact.* FROM artifact JOIN parent ON parent.artifact = artifact.id "
             "WHERE parent.asset = ? AND kept = 1 ORDER BY created DESC LIMIT ?",
             (asset, limit),
         )
-        return [self._artifact(row) for row in rows]
+        return tuple(self._artifact(row) for row in rows)
 
     def delete(self, id: str) -> None:
         """Removes the artifact, and its outputs where no other artifact makes or uses them. Idempotent."""
