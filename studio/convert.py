@@ -27,8 +27,8 @@ LONE = {"safetensors": "model.safetensors", "torch": "model.safetensors", "onnx"
 
 MAGIC: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, kind
     (0, b"GGUF", "gguf"),
-    (0, b"PK\x05\x06", "zip"),
-    (0, b"PK", "torch"),
+    (0, b"PK\x03\x04", "torch"),
+    (0, b"PK", "zip"),
     (0, b"\x80\x02", "torch"),
     (0, b"\x80\x03", "torch"),
     (0, b"\x80\x04", "torch"),
@@ -52,7 +52,7 @@ _ONNX_FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)  # tags of the fields 
 _OTHER = "Import .safetensors, .onnx, .gguf, a diffusers folder, or a torch file of plain weights."
 REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "empty": ("is empty (0 bytes)", "Copy or download it again."),
-    "zip": ("is an empty archive", "Unpack it and import the model file inside."),
+    "zip": ("is an empty or odd archive", "Unpack it and import the model file inside."),
     "tar": ("is a tar archive", "If it is a model pack, open it with Unpack; otherwise import the file inside."),
     "packed": ("is a packed archive", "Unpack it and import the model file inside."),
     "hdf5": ("is a Keras/HDF5 file, which can hold code", _OTHER),

@@ -24,7 +24,7 @@ WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "string_to
 def convert(source: Path, out: Path) -> None:
     """Writes the tensors of `source` to `out`. Raises UnsafeFile, IntegrityError, Unsupported."""
     pickles.refuse_globals(source.name, pickles.globals_of(pickles.read_opcodes(source)))
-    if zipfile.is_zipfile(source):
+    if pickles.is_archive(source):
         with zipfile.ZipFile(source) as archive:
             if (bad := archive.testzip()) is not None:
                 raise IntegrityError(f"{source.name} is damaged at {bad!r}.", "Copy or download it again.")

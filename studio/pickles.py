@@ -13,7 +13,7 @@ from typing import Any
 from studio.errors import IntegrityError, UnsafeFile, Unsupported
 from studio.hubcache import safe_name
 
-MAX_PICKLE = 64 * 2**20  # bytes of opcodes; tensors are not part of them
+MAX_PICKLE = 16 * 2**20  # bytes of opcodes; tensors are not part of them
 MAX_ENTRIES = 100_000
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files began before 1.6
 
@@ -102,9 +102,15 @@ def is_detector(found: set[str]) -> bool:
     return any(item.startswith("ultralytics.") for item in found)
 
 
+def is_archive(path: Path) -> bool:
+    """Told by the first bytes, as torch does: what lies behind a pickle must not make an archive of it."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def read_opcodes(path: Path) -> bytes:
     """The pickle of a torch file: `data.pkl` of an archive, or the file itself. Raises UnsafeFile, IntegrityError."""
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         with path.open("rb") as file:
             return file.read(MAX_PICKLE)
     try:

@@ -18,7 +18,7 @@ from studio.cardfile import free_id
 from studio.cards import Card, Source, load_cards
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
-from studio.fetch import Hub
+from studio.fetch import Hub, RemoteFile
 from studio.hubcache import sha256
 from studio.pull import OnProgress, Progress, PullPlan, size_of
 from studio.records import FileRecord, Record, Records, check, is_fresh, survey
@@ -71,6 +71,9 @@ class Usage:
 class Evicted:
     card: str
     bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.card} ({self.bytes / 1e6:.0f} MB)"
 
 
 class Store:
@@ -152,7 +155,12 @@ class Store:
     # ── download ─────────────────────────────────────────────────────────────
 
     def plan(self, card: Card) -> PullPlan:
-        """What a download of this card would bring, asked from the hub: sizes, licence, revision. Raises as `pull`."""
+        """What a download of this card would bring: sizes, licence, revision. Asks the hub only where something is
+        missing. Raises as `pull`."""
+        state, record = self.state(card), self._record(card)
+        if state.offline and record is not None:
+            files = tuple(RemoteFile(name, file.size, file.sha256, file.etag) for name, file in record.files.items())
+            return PullPlan(files, record.size, 0, card.licence, card.source.gated, record.revision)
         return pull.plan(self._hub, card)
 
     def pull(self, card: Card, on_progress: OnProgress | None = None) -> Path:

@@ -198,6 +198,14 @@ def test_a_name_hidden_behind_harmless_ones_is_not_believed():
         pickles.refuse_globals("x", pickles.globals_of(hidden))
 
 
+def test_an_archive_behind_a_pickle_does_not_hide_it(tmp_path, out):
+    harmless = torch_zip(tmp_path / "zip", pickle.dumps({})).read_bytes()
+    both = pickle.dumps(Evil(tmp_path / "touched"), protocol=2) + harmless
+    with pytest.raises(UnsafeFile, match="system"):
+        convert.bring(write(tmp_path / "both.pt", both), out)
+    assert not (tmp_path / "touched").exists()
+
+
 def test_dotted_names_do_not_walk_out_of_the_allow_list():
     data = b"\x80\x04\x8c\x0ccollections\x8c\x10OrderedDict.x.os\x93.".replace(b"\x0c", b"\x0b", 1)
     with pytest.raises(UnsafeFile):

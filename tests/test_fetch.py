@@ -128,6 +128,26 @@ def test_what_the_hub_says_becomes_our_errors(hub, fake):
         hub.listing("owner/name", "main", ())
 
 
+def test_an_error_instead_of_a_file_becomes_ours_too(hub, fake):
+    file = hub.listing("owner/name", "main", ("model.onnx",)).files[0]
+    for field, value, error in (("status", 500, DownloadError), ("gated", True, NotAllowed)):
+        setattr(fake, field, value)
+        with pytest.raises(error):
+            hub.download("owner/name", COMMIT, file, lambda count: None)
+        setattr(fake, field, 0)
+    gone = RemoteFile("gone.onnx", 10, "0" * 64)
+    with pytest.raises(NotFound):
+        hub.download("owner/name", COMMIT, gone, lambda count: None)
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path):
+    hub = Hub(cache=tmp_path, endpoint="http://127.0.0.1:9", pause=0.01)
+    with pytest.raises(DownloadError, match="connection"):
+        hub.listing("owner/name", "main", ())
+    with pytest.raises(DownloadError, match="connection"):
+        hub.download("owner/name", COMMIT, RemoteFile("a", 10, "0" * 64), lambda count: None)
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "C:/x", "a\\b", "a//b", "", "./a"])
 def test_a_hub_that_names_files_outside_is_refused(hub, fake, name):
     with pytest.raises(UnsafeFile):

@@ -157,7 +157,9 @@ def test_a_download_reports_bytes_and_is_then_complete_offline(store, make):
     state = store.state(REMOTE)
     assert (state.status, state.offline, state.revision, state.size) == ("ready", True, COMMIT, len(WEIGHTS) + 2)
     assert make(offline=True).path(REMOTE) == folder
-    assert store.plan(REMOTE).missing == 0
+    assert make(offline=True).pull(REMOTE) == folder
+    plan = make(offline=True).plan(REMOTE)
+    assert (plan.bytes, plan.missing) == (len(WEIGHTS) + 2, 0)
 
 
 def test_a_cancelled_download_is_partial_and_goes_on(store, fake):
