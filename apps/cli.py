@@ -251,23 +251,14 @@ for _kind, _task in TASKS.items():
 def list_models(config: Config, task: str | None, as_json: bool) -> None:
     """All models, ready ones first."""
     with _studio(config, runs_jobs=False) as studio:
-        rows = sorted(
-            (
-                {
-                    "id": c.id,
-                    "title": c.title,
-                    "tasks": c.tasks,
-                    "licence": c.licence,
-                    "bytes": c.size,
-                    "status": studio.store.state(c).status,
-                }
-                for c in studio.cards(task)
-            ),
-            key=lambda row: row["status"] != "ready",
-        )
+        found = [(card, studio.store.state(card).status) for card in studio.cards(task)]
+        found.sort(key=lambda pair: pair[1] != "ready")
+        rows = [
+            {"id": c.id, "title": c.title, "tasks": c.tasks, "licence": c.licence, "bytes": c.size, "status": status}
+            for c, status in found
+        ]
         text = "\n".join(
-            f"{row['status']:8} {row['id']:28} {'/'.join(row['tasks']):9} {_size(row['bytes']):>8}  {row['licence']}"
-            for row in rows
+            f"{status:8} {c.id:28} {'/'.join(c.tasks):9} {_size(c.size):>8}  {c.licence}" for c, status in found
         )
         _say(as_json, rows, text)
 

@@ -88,6 +88,6 @@ def _bytes(content: str | dict[str, Any], *, zipped: bool) -> bytes:
         return (content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in dict(content).items():  # type: ignore[call-overload]
+        for name, text in content.items() if isinstance(content, dict) else ():
             archive.writestr(name, text)
     return buffer.getvalue()

@@ -97,7 +97,7 @@ def _load(data: bytes) -> Image.Image:
             f"The file has {len(data) / 2**20:.0f} MB; {MAX_BYTES >> 20} MB is the most.", "Scale it down."
         )
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise InvalidImage("The picture opens to far more pixels than fit.", "Scale it down and try again.") from error
     except _BROKEN as error:
