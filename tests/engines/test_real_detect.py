@@ -78,6 +78,7 @@ def by_hand(session: ort.InferenceSession, image: np.ndarray) -> Found:
     return Found(corners, [COCO[label] for label in labels[order]], best[order])
 
 
+@pytest.mark.timeout(900)  # 18 s of one core; a machine that trains beside it may take minutes
 def test_yolov5_on_voc(shared_weights, capsys):
     file = shared_weights / "detect" / "yolov5n_640.onnx"
     engine, session = load(file, names=COCO), ort.InferenceSession(str(file))
