@@ -22,9 +22,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-UPLOADS = ("/face/upload", "/api/v1/assets")
-UPLOAD_BYTES = 41 * 2**20
+PICTURE_BYTES = 41 * 2**20
 BODY_BYTES = 2 * 2**20
+# A model is streamed to disk, which has to have the room for it; everything else is held in memory.
+LIMITS = (
+    ("/face/upload", PICTURE_BYTES),
+    ("/api/v1/assets", PICTURE_BYTES),
+    ("/face/models/import", 64 * 2**30),
+)
 TOO_LARGE = "That is more than the studio takes at once."
 SAFE = ("GET", "HEAD", "OPTIONS")
 # Files and calls of Gradio's that no tab uses.
@@ -66,7 +71,7 @@ class Guard:
         refusal = self._refusal(scope)
         if refusal is not None:
             return await answer(send, *refusal)
-        limit = UPLOAD_BYTES if scope["path"].startswith(UPLOADS) else BODY_BYTES
+        limit = next((size for start, size in LIMITS if scope["path"].startswith(start)), BODY_BYTES)
         counted = Counted(receive, limit)
         if counted.is_declared_too_large(scope):
             return await answer(send, 413, TOO_LARGE)

@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
-from apps import files
+from apps import catalogue, files
 from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
@@ -24,7 +24,10 @@ from studio.studio import Studio
 
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
-SCRIPTS = ("core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js", "marks.js")
+SCRIPTS = (
+    "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js",
+    "marks.js", "models.js",
+)  # fmt: skip
 STYLES = ("theme.css", "work.css")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
@@ -112,6 +115,7 @@ def router(studio: Studio) -> APIRouter:
         return {}
 
     files.add_routes(face, studio)
+    catalogue.add_routes(face, studio)
     return face
 
 
