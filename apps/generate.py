@@ -41,7 +41,7 @@ def build(face: Face) -> None:
     with bench() as (controls, show):
         with controls:
             card, _ = model_picker(face, "generate")
-            fields, reader = form(face)
+            fields, reader, start_from = form(face)
             run = pieces.run("generate-run", verb="Generate", stage="generate-stage")
         with show:
             stage = pieces.stage(
@@ -71,6 +71,7 @@ def build(face: Face) -> None:
         try:
             artifact = face.artifact(str(data.get("artifact")), owner)
             if data.get("name") == "vary":
+                face.admit(owner)
                 return [{"job": vary(face.studio, artifact, owner).id}, gr.skip(), *skip]
             return [gr.skip(), artifact.card, *filled(names, settings(artifact, int(data.get("index", 0))))]
         except (StudioError, ValueError) as error:
@@ -85,6 +86,13 @@ def build(face: Face) -> None:
     on_data(stage.act, act, [face.owner], [run, card, *widgets])
     on_data(reader.read, read, outputs=widgets)
     on(card.change, lambda id_: defaults(face.studio, id_), card, [fields[name] for name in DEFAULTED])
+    for name in ("image", "mask"):  # what was sent or dropped is seen
+        on(
+            fields[name].change,
+            lambda value: gr.update(open=True) if chosen(value) else gr.skip(),
+            fields[name],
+            start_from,
+        )
     face.accept("start", "Generate: start picture", fields["image"])
     face.accept("mask", "Generate: where to change", fields["mask"], ("mask",))
 
@@ -92,8 +100,8 @@ def build(face: Face) -> None:
 DEFAULTED = ("steps", "guidance_scale", "scheduler", "width", "height")
 
 
-def form(face: Face) -> tuple[dict[str, Any], gr.HTML]:
-    """The controls by task field, in the order they stand, and the slot that reads settings."""
+def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.Accordion]:
+    """The controls by task field, in the order they stand, the slot that reads settings, and what hides the start."""
     ready = face.studio.cards("generate", ready=True)
     first = {"steps": 20, "guidance_scale": 5.0, "width": 512, "height": 512, **(ready[0].defaults if ready else {})}
     tip = {name: info.description for name, info in Generate.model_fields.items()}
@@ -107,7 +115,8 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML]:
         elem_id="generate-prompt",
     )
     fields["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", elem_id="generate-count")
-    with gr.Accordion("Start from a picture", open=False, elem_classes=["more"], elem_id="generate-start"), gr.Column():
+    start_from = gr.Accordion("Start from a picture", open=False, elem_classes=["more"], elem_id="generate-start")
+    with start_from, gr.Column():
         fields["image"] = pieces.slot(
             "generate-image", title="Start picture", invite="Choose or drop a picture", feeds="generate-mask"
         )
@@ -132,10 +141,12 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML]:
                 label = f"{side.capitalize()}, px"
                 fields[side] = gr.Number(first[side], label=label, precision=0, step=8, minimum=64, min_width=80)
         fields["seed"] = gr.Number(None, label="Seed", precision=0, minimum=0, info=tip["seed"])
+        fresh = gr.Button("New seed", size="sm", elem_classes=["small-button"])
+        on(fresh.click, lambda: None, None, fields["seed"])
         reader = pieces.slot(
             "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG", kind="text"
         )
-    return fields, reader
+    return fields, reader, start_from
 
 
 def task_fields(values: dict[str, Any]) -> Json:

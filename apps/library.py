@@ -105,6 +105,7 @@ def wire_actions(
         try:
             artifact = face.artifact(id_, owner)
             if data.get("name") == "again":
+                face.admit(owner)
                 return [gr.skip(), gr.skip(), gr.skip(), *follow(face.studio.again(artifact, owner=owner))]
             if data.get("name") == "delete":
                 face.studio.require("delete")
@@ -119,6 +120,7 @@ def wire_actions(
         try:
             found = face.job(str(data.get("job")), owner)
             if data.get("name") == "again":
+                face.admit(owner)
                 return [gr.skip(), *follow(face.studio.again(found, owner=owner))]
             face.studio.jobs.cancel(found.id)
         except StudioError:

@@ -40,11 +40,12 @@ def stage(
 
     An action with "runs": true begins a job, so the run bar answers at once; its callback must end in that bar's value.
     "kept": false offers to keep a draft; "subject" is what the actions are about where it is not the picture shown;
-    "exports": [{"label", "path"}] takes the place of Download, "sends": [{"label", "parcels" or "make" and "to"}] that of
-    the fitting receivers.
+    "exports": [{"label", "path"}] takes the place of Download, "sends": [{"label", "parcels" or "make" and "to"}] that
+    of the fitting receivers.
     "family": [{"label", "tiles": [{"id", "label", "artifact"}]}] shows relatives; a click sends open {"artifact"}.
 
-    Events: act {"name", "artifact", "index"}, pick {"index"}, example {"index"}, point {"x", "y", "label"}, box {"box"}.
+    Events: act {"name", "artifact", "index"}, pick {"index"}, example {"index"}, point {"x", "y", "label"},
+    box {"box"}.
 
     Args:
         title, text, examples: the empty state; an example is {"label", "image": url or absent}.
@@ -93,8 +94,8 @@ def slot(
 def shelf(name: str) -> gr.HTML:
     """Many results as thumbnails, or a list of jobs.
 
-    Value: {"tiles": [{"id", "label", "artifact", "tag"}], "page", "more", "title", "text", "notice", "undo"}, or {"jobs":
-    [{"id", "state", "title", "text", "when", "actions": [{"name", "label"}]}], "title", "text"}.
+    Value: {"tiles": [{"id", "label", "artifact", "tag"}], "page", "more", "title", "text", "notice", "undo"}, or
+    {"jobs": [{"id", "state", "title", "text", "when", "actions": [{"name", "label"}]}], "title", "text"}.
     Events: open {"artifact"}, turn {"page"}, undo {"artifact"}, job {"name", "job"}.
     """
     return piece("shelf", name, events=("open", "turn", "undo", "job"))

@@ -29,6 +29,7 @@ SCRIPTS = (
     "marks.js", "models.js",
 )  # fmt: skip
 STYLES = ("theme.css", "work.css")
+SEEN = ("id", "state", "place", "step", "total", "phase", "seconds", "remaining", "message", "hint", "artifact")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
 _CODES: dict[type[StudioError], int] = {NotFound: 404, QueueFull: 429, InvalidImage: 422}
@@ -73,9 +74,8 @@ def router(studio: Studio) -> APIRouter:
     @face.get("/job/{id}")
     def job(id: str) -> dict[str, Any]:
         shot = studio.jobs.get(id)
-        names = ("id", "state", "place", "step", "total", "phase", "seconds", "remaining", "message", "hint", "artifact")
         version = f"{id_of(shot.preview):x}-{shot.step}" if shot.preview is not None else ""
-        return {**{name: getattr(shot, name) for name in names}, "preview": version}
+        return {**{name: getattr(shot, name) for name in SEEN}, "preview": version}
 
     @face.get("/job/{id}/preview/{version}.webp")
     def preview(id: str, version: str) -> Response:

@@ -121,6 +121,7 @@ def create_app(studio: Studio) -> Any:
         page,
         path="/",
         theme=StudioTheme(),
+        favicon_path=str(routes.FACE / "icon.png"),
         footer_links=[],
         run_history=False,
         show_error=False,

@@ -17,7 +17,7 @@ import gradio as gr
 
 from apps import pieces
 from studio.cards import Card
-from studio.errors import NotFound, StudioError
+from studio.errors import NotFound, QueueFull, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
 from studio.studio import Studio
@@ -25,6 +25,7 @@ from studio.studio import Studio
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+MAX_ACTIVE = 2  # jobs of one browser on a public page
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Face:
     def seen_by(self, owner: str) -> str | None:
         """Whose things to list: None is everybody's."""
         return None if self.studio.can("share") else owner
+
+    def admit(self, owner: str) -> None:
+        """Whether this browser may start one more job. Raises QueueFull; where all share one library, never."""
+        if self.studio.can("share"):
+            return
+        if not owner:  # the first answer to a new browser is still on its way
+            raise QueueFull("The page is still getting ready.", "Try again in a moment.")
+        if len(self.studio.jobs.active(owner)) >= MAX_ACTIVE:
+            raise QueueFull(f"{MAX_ACTIVE} of your jobs are not finished yet.", "Wait for one, or cancel it.")
 
     def job(self, id: str, owner: str) -> Snapshot:
         """Raises NotFound, also for another's job."""
@@ -122,7 +132,9 @@ def job_flow(
     show: Callable[..., Json],
     shown_with: Sequence[Any] = (),
 ) -> Callable[..., Json]:
-    """Run -> submit -> follow -> show, for tasks of `kind`. `submit(owner, *values of inputs)` queues, `show(artifact)` makes the stage's value.
+    """Run -> submit -> follow -> show, for tasks of `kind`.
+
+    `submit(owner, *values of inputs)` queues, `show(artifact)` makes the stage's value.
 
     Returns the function behind Run, so that other events (an example, "run again") can start a job the same way: it
     takes (owner, *values) and returns the value for `run`. `show` also receives the values of `shown_with`.
@@ -130,6 +142,7 @@ def job_flow(
 
     def start(owner: str, *values: Any) -> Json:
         try:
+            face.admit(owner)
             return {"job": submit(owner, *values).id}
         except Exception as error:  # noqa: BLE001 - the border to the page: everything becomes two sentences
             return problem(error)
@@ -166,7 +179,7 @@ def more(label: str = "More settings") -> Iterator[None]:
         yield
 
 
-def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[], Any]]:
+def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[str | None], Any]]:
     """Ready models for a task with what the chosen one needs. The second value refreshes the choices."""
 
     def choices() -> list[tuple[str, str]]:
@@ -185,6 +198,8 @@ def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[], Any]]
         return gr.update(choices=now, value=current if current in ids else (ids[0] if ids else None))
 
     face.on_load.append((refresh, [picker], [picker]))
+    if face.selected is not None:  # a model may have come or gone in the Models tab
+        on(face.selected, refresh, picker, picker)
     return picker, refresh
 
 
