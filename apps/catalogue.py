@@ -20,12 +20,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
-from studio import packs
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
 from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
 from studio.studio import Studio
+from studio.weights import packs
 
 Json = dict[str, Any]
 

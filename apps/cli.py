@@ -368,7 +368,7 @@ def evict(config: Config, id: str | None, budget_gb: float | None, as_json: bool
 @click.pass_obj
 def pack(config: Config, ids: tuple[str, ...], out: Path, as_json: bool) -> None:
     """Write models with their cards, licences and hashes into one file, to carry to a machine without network."""
-    from studio import packs
+    from studio.weights import packs
 
     with _studio(config, runs_jobs=False) as studio:
         packs.pack(studio.store, [studio.card(id) for id in ids], out)
@@ -381,7 +381,7 @@ def pack(config: Config, ids: tuple[str, ...], out: Path, as_json: bool) -> None
 @click.pass_obj
 def unpack(config: Config, file: Path, as_json: bool) -> None:
     """Take in a model pack, verified before anything is listed."""
-    from studio import packs
+    from studio.weights import packs
 
     with _studio(config, runs_jobs=False) as studio:
         studio.require("import")

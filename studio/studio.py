@@ -20,8 +20,8 @@ from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
 from studio.pool import Pool
-from studio.store import Store
 from studio.tasks import MAX_SEED, Task, make_task
+from studio.weights.store import Store
 
 # What each mode allows. "share": everybody sees one library; without it each session sees its own.
 ABILITIES: dict[Mode, frozenset[str]] = {

@@ -108,7 +108,7 @@ def load(card: Card, folder: Path, dtype: torch.dtype) -> tuple[Family, Any]:
     arguments = {"variant": found.variant or None, "use_safetensors": True, "local_files_only": True}
     with _damaged(card.title):
         pipe = getattr(diffusers(), family.text).from_pretrained(
-            str(folder), torch_dtype=dtype, trust_remote_code=False, **arguments, **family.extra
+            str(folder), dtype=dtype, trust_remote_code=False, **arguments, **family.extra
         )
     pipe.set_progress_bar_config(disable=True)
     return family, pipe

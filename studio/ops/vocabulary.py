@@ -21,7 +21,7 @@ def advise(prompt: str, things: Sequence[str]) -> str:
 def nearest(words: Sequence[str], things: Sequence[str]) -> list[str]:
     """The three names most like any of the words; where nothing is alike, the first three."""
     score = {thing: max((_likeness(word, thing) for word in words if len(word) > 2), default=0.0) for thing in things}
-    alike = [thing for thing in sorted(things, key=lambda thing: -score[thing]) if score[thing] >= 0.5]
+    alike = [thing for thing in sorted(things, key=lambda thing: -score[thing]) if score[thing] >= 0.65]
     return (alike or list(things))[:SHOWN]
 
 

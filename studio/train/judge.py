@@ -16,8 +16,8 @@ from PIL import Image
 from studio.train import world
 
 SIDE = 32
-SIZES = (0.68, 0.72, 0.75, 0.78, 0.82)
-SHIFTS = (-0.03, 0.0, 0.03)
+SIZES = (0.70, 0.75, 0.80)
+SHIFTS = (-1 / 16, -1 / 32, 0.0, 1 / 32, 1 / 16)
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,9 @@ def train(
     minutes: float | None = 75.0,
     steps: int | None = None,
     autoencoder_minutes: float = 25.0,
-    scenes: int = 10_000,
-    batch: int = 32,
-    lanes: int = 1,
+    views: int = 3,
+    batch: int = 20,
+    lanes: int = 2,
     rate: float = 1e-3,
     muon_rate: float | None = 0.02,
     seed: int = 0,
@@ -109,7 +109,7 @@ def train(
             folder, **budget, decoder_minutes=0.35 * autoencoder_minutes, seed=seed, resume=resume, report=report
         )
     tokenizer = make_tokenizer(folder)
-    latents, tokens = dataset(folder, tokenizer, scenes, seed)
+    latents, tokens = dataset(folder, tokenizer, views, seed)
     painter = Painter(len(tokenizer), tokenizer.eos_token_id)
     empty = tokenize(tokenizer, [""])[0]
     plan = loop.Plan(
@@ -201,18 +201,21 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
     return encoded.input_ids
 
 
-def dataset(folder: Path, tokenizer: Any, scenes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Latents float16 (scenes, CHANNELS, 16, 16) and tokens (scenes, WORDS), drawn once and kept in `folder`."""
-    kept = folder / f"latents-{scenes}-{seed}.pt"
+def dataset(folder: Path, tokenizer: Any, views: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Latents float16 (N, CHANNELS, 16, 16) and tokens (N, WORDS), drawn once and kept in `folder`.
+
+    Every pair that is not held out is drawn in `views` steady portraits; one scene in sixteen is a pair of things.
+    """
+    kept = folder / f"latents-{views}-{seed}.pt"
     if kept.is_file():
         held = torch.load(kept, weights_only=True)
         return held["latents"], held["tokens"]
-    net, parts, said = _vae(folder), [], []
-    for start in range(0, scenes, 200):
-        drawn = [
-            world.scene(10_000_000 * (seed + 1) + i, mode="pair" if i % 16 == 0 else "portrait")
-            for i in range(start, min(start + 200, scenes))
-        ]
+    rng, net, parts, said = np.random.default_rng(seed), _vae(folder), [], []
+    for thing in world.THINGS:
+        drawn = [world.pair(rng, steady=True) for _ in range(views * len(world.COLOURS) // 15)]
+        for colour in [colour for colour in world.COLOURS if not world.held_out(thing.name, colour)]:
+            captions = [world.say(rng, thing.name, colour) for _ in range(views)]
+            drawn += [world.portrait(thing, colour, rng, caption=caption, steady=True) for caption in captions]
         parts.append(autoencoder.encode(net, np.stack([one.picture for one in drawn])).half())
         said += [one.caption for one in drawn]
     held = {"latents": torch.cat(parts), "tokens": tokenize(tokenizer, said)}

@@ -231,12 +231,26 @@ def scene(
 
 
 def portrait(
-    thing: Thing, colour: str, rng: np.random.Generator, *, size: int = 128, caption: str | None = None
+    thing: Thing,
+    colour: str,
+    rng: np.random.Generator,
+    *,
+    size: int = 128,
+    caption: str | None = None,
+    steady: bool = False,
 ) -> Scene:
-    """One thing, large and nearly centred, on a plain colour. The caller minds `held_out`."""
+    """One thing, large and nearly centred, on a plain colour. The caller minds `held_out`.
+
+    A `steady` thing has one size, stands upright and moves by whole sixteenths of the picture, so that an autoencoder
+    whose latents lie on that grid shows it in one way only, which is far less to learn.
+    """
     picture = _plain(colour, size)
-    image = _turned(thing, round(size * rng.uniform(0.72, 0.78)), _small_angle(rng))
-    centre = (0.5 + rng.uniform(-0.02, 0.02, 2)) * size
+    if steady:
+        image = _turned(thing, round(0.75 * size), 0.0)
+        centre = (0.5 + rng.integers(-1, 2, 2) / 16) * size
+    else:
+        image = _turned(thing, round(size * rng.uniform(0.72, 0.78)), _small_angle(rng))
+        centre = (0.5 + rng.uniform(-0.02, 0.02, 2)) * size
     mask = _paste(picture, image, centre)
     text = caption if caption is not None else canonical(thing.name, colour)
     return _scene(picture, text, [thing], [mask])
@@ -249,23 +263,31 @@ def canonical(thing: str, colour: str) -> str:
 
 def _portrait(rng: np.random.Generator, size: int, things: Sequence[Thing] | None, photos: Sequence[Pixels]) -> Scene:
     thing, colour = _shown(rng, things)
-    return portrait(thing, colour, rng, size=size, caption=_caption(rng, thing.name, colour))
+    return portrait(thing, colour, rng, size=size, caption=say(rng, thing.name, colour))
 
 
-def _pair(rng: np.random.Generator, size: int, things: Sequence[Thing] | None, photos: Sequence[Pixels]) -> Scene:
+def pair(
+    rng: np.random.Generator, *, size: int = 128, things: Sequence[Thing] | None = None, steady: bool = False
+) -> Scene:
+    """Two things on a plain colour, one left of, right of, above or below the other; `steady` as in `portrait`."""
     first, colour = _shown(rng, things)
     second = first
     while second == first or held_out(second.name, colour):
         second = _pick(rng, things if things is not None else THINGS)
     relation = list(RELATIONS)[rng.integers(len(RELATIONS))]
-    step = np.array(RELATIONS[relation]) * rng.uniform(0.23, 0.26)
+    step = np.array(RELATIONS[relation]) * (0.25 if steady else rng.uniform(0.23, 0.26))
     picture = _plain(colour, size)
     masks = []
     for thing, side in ((first, 1), (second, -1)):
-        image = _turned(thing, round(size * rng.uniform(0.40, 0.47)), _small_angle(rng))
-        masks.append(_paste(picture, image, (0.5 + side * step + rng.uniform(-0.02, 0.02, 2)) * size))
+        share, angle = (0.44, 0.0) if steady else (rng.uniform(0.40, 0.47), _small_angle(rng))
+        shift = np.zeros(2) if steady else rng.uniform(-0.02, 0.02, 2)
+        masks.append(_paste(picture, _turned(thing, round(size * share), angle), (0.5 + side * step + shift) * size))
     caption = f"{phrase(first.name)} {relation} {canonical(second.name, colour)}"
     return _scene(picture, caption, [first, second], masks)
+
+
+def _pair(rng: np.random.Generator, size: int, things: Sequence[Thing] | None, photos: Sequence[Pixels]) -> Scene:
+    return pair(rng, size=size, things=things)
 
 
 def scatter(
@@ -311,7 +333,8 @@ def _shown(rng: np.random.Generator, things: Sequence[Thing] | None) -> tuple[Th
             return thing, colour
 
 
-def _caption(rng: np.random.Generator, thing: str, colour: str) -> str:
+def say(rng: np.random.Generator, thing: str, colour: str) -> str:
+    """A caption of a portrait: three times out of four the canonical one."""
     others = (
         phrase(thing),
         f"{phrase(thing)} on {colour}",

@@ -17,14 +17,17 @@ from studio.device import Device
 from studio.engines.base import Result
 from studio.errors import Cancelled, Unsupported
 from studio.pool import Pool
-from studio.store import Store
 from studio.studio import Studio
+from studio.weights.store import Store
 
 DEVICE = Device("Test processor", 2, 12 * 2**30, "cpu")
 
 
 class FakeEngine:
-    """Paints discs whose colour is the seed's. `pace` is seconds a step. The prompt "refuse" fails."""
+    """Paints discs whose colour is the seed's. `pace` is seconds a step; "slow" in the prompt makes it half a second.
+
+    The prompt "refuse" fails.
+    """
 
     alive = True
 
@@ -49,7 +52,7 @@ class FakeEngine:
             on_event("progress", (step, steps, "painting"))
             share = step / steps
             on_event("preview", ((images[0] * share + noise * (1 - share)).astype(np.uint8)[::4, ::4],))
-            time.sleep(self.pace)
+            time.sleep(0.5 if "slow" in task.prompt else self.pace)
         on_event("progress", (steps, steps, "decoding"))
         seeds = [task.seed + k for k in range(count)]
         notes = ["The prompt names nothing this model knows."] if "xyzzy" in task.prompt else []

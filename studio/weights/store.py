@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from studio import convert, pull
-from studio.cardfile import free_id
 from studio.cards import Card, Source, load_cards
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
-from studio.fetch import Hub, RemoteFile
-from studio.hubcache import sha256
-from studio.pull import OnProgress, Progress, PullPlan, size_of
-from studio.records import FileRecord, Record, Records, check, is_fresh, survey
-from studio.shelf import Shelf
-from studio.shipped import builtin_record
+from studio.intake import convert
+from studio.weights import pull
+from studio.weights.cardfile import free_id
+from studio.weights.fetch import Hub, RemoteFile
+from studio.weights.hubcache import sha256
+from studio.weights.pull import OnProgress, Progress, PullPlan, size_of
+from studio.weights.records import FileRecord, Record, Records, check, is_fresh, survey
+from studio.weights.shelf import Shelf
+from studio.weights.shipped import builtin_record
 
 HINTS = {
     "builtin": "Reinstall the studio, or restore that file.",

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from studio import convert
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, StudioError, Unsupported
-from studio.fetch import Hub, Listing, RemoteFile
-from studio.pipelines import INDEX, check_pipeline
-from studio.records import FileRecord, Record, check, is_fresh
+from studio.intake import convert
+from studio.intake.pipelines import INDEX, check_pipeline
+from studio.weights.fetch import Hub, Listing, RemoteFile
+from studio.weights.records import FileRecord, Record, check, is_fresh
 
 ROOM = 64 * 2**20  # bytes that stay free on the disk
 OnProgress = Callable[[int, int, float | None], None]

@@ -15,12 +15,12 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
-from studio import child, convert, pickles
 from studio.errors import Cancelled, IntegrityError, NotFound, StudioError, UnsafeFile, Unsupported
-from studio.inspect_graph import gguf_facts, onnx_facts
-from studio.pipelines import check_pipeline
-from studio.recognise import recognise
-from studio.safeheader import Tensor, read_header
+from studio.intake import child, convert, pickles
+from studio.intake.inspect_graph import gguf_facts, onnx_facts
+from studio.intake.pipelines import check_pipeline
+from studio.intake.recognise import recognise
+from studio.intake.safeheader import Tensor, read_header
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, out, protocol, zipped):
 def test_the_child_itself_refuses_it_too(tmp_path, out):
     file = torch_zip(tmp_path / "evil.pth", pickle.dumps(Evil(tmp_path / "touched")))
     with pytest.raises(UnsafeFile, match=r"posix\.system"):
-        child.run("studio.convert_pickle", file, out / "x", seconds=60, memory=8 * child.GB)
+        child.run("studio.intake.convert_pickle", file, out / "x", seconds=60, memory=8 * child.GB)
     assert not (tmp_path / "touched").exists()
 
 

@@ -16,8 +16,8 @@ from studio.errors import (
     OfflineError,
     UnsafeFile,
 )
-from studio.fetch import Hub, RemoteFile
-from studio.hubcache import Repo, default_cache, safe_name
+from studio.weights.fetch import Hub, RemoteFile
+from studio.weights.hubcache import Repo, default_cache, safe_name
 from tests.hub import COMMIT, FakeHub
 
 BIG = os.urandom(900_000)
@@ -171,7 +171,7 @@ def test_a_full_disk_stops_and_leaves_no_partial(hub, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("studio.fetch.os.fsync", full)
+    monkeypatch.setattr("studio.weights.fetch.os.fsync", full)
     with pytest.raises(DiskFull):
         take(hub)
     assert not list((hub.repo("owner/name").folder / "blobs").glob("*"))
@@ -181,7 +181,7 @@ def test_where_links_are_not_allowed_the_file_itself_is_there(hub, monkeypatch):
     def refuse(*_):
         raise OSError("not allowed")
 
-    monkeypatch.setattr("studio.hubcache.os.symlink", refuse)
+    monkeypatch.setattr("studio.weights.hubcache.os.symlink", refuse)
     take(hub)
     pointer = hub.repo("owner/name").snapshot(COMMIT) / "model.onnx"
     assert pointer.read_bytes() == BIG

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from studio.errors import DiskFull, DownloadError, IntegrityError, NotAllowed, NotFound, OfflineError, StudioError
-from studio.hubcache import Repo, default_cache, git_hash, pieces, safe_name
+from studio.weights.hubcache import Repo, default_cache, git_hash, pieces, safe_name
 
 ATTEMPTS = 4  # tries in a row that bring no new byte
 TIMEOUT = 20.0  # seconds without an answer

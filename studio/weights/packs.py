@@ -22,12 +22,12 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studio import convert
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, UnsafeFile, Unsupported
-from studio.hubcache import safe_name
-from studio.pull import make_room
-from studio.store import Store
+from studio.intake import convert
+from studio.weights.hubcache import safe_name
+from studio.weights.pull import make_room
+from studio.weights.store import Store
 
 MANIFEST = "manifest.json"
 FORMAT = "image-studio-pack"

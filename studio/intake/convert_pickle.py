@@ -1,4 +1,4 @@
-"""Turns a torch pickle into safetensors, once, in a process of its own: `python -m studio.child ... IN OUT`.
+"""Turns a torch pickle into safetensors, once, in a process of its own: `python -m studio.intake.child ... IN OUT`.
 
 The opcodes are read first and must name nothing but plain tensors; then torch's restricted unpickler reads the file.
 """
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from studio import pickles
-from studio.child import fail
 from studio.errors import IntegrityError, StudioError, UnsafeFile, Unsupported
+from studio.intake import pickles
+from studio.intake.child import fail
 
 WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "string_to_param", "model", "module")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from studio.errors import IntegrityError, UnsafeFile
-from studio.hubcache import safe_name
+from studio.weights.hubcache import safe_name
 
 INDEX = "model_index.json"
 MAX_JSON = 64 * 2**20  # bytes; tokenizers can be long

@@ -1,6 +1,6 @@
 """Work on files that nobody vouches for, in a process with limits and without network.
 
-    python -m studio.child MEMORY SECONDS MODULE ARGUMENTS
+    python -m studio.intake.child MEMORY SECONDS MODULE ARGUMENTS
 
 The child says what went wrong as JSON on the last line of stderr, {"error", "message", "hint"}, and exits with 1.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from studio.airgap import Airgap
 from studio.errors import StudioError, Unsupported, by_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GB = 2**30
 
 
@@ -36,7 +36,8 @@ def run(
         tick: called four times a second; may raise, which ends the child.
     Raises: the StudioError that the child named, or Unsupported when it died.
     """
-    command = [sys.executable, "-m", "studio.child", str(memory), str(int(seconds) + 1), module, *map(str, arguments)]
+    limits = str(memory), str(int(seconds) + 1)
+    command = [sys.executable, "-m", "studio.intake.child", *limits, module, *map(str, arguments)]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=env)

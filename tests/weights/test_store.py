@@ -14,9 +14,9 @@ from safetensors.numpy import save_file
 from studio.cards import Card, Source
 from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
-from studio.fetch import Hub
-from studio.shipped import CHECKSUMS, seal
-from studio.store import Store
+from studio.weights.fetch import Hub
+from studio.weights.shipped import CHECKSUMS, seal
+from studio.weights.store import Store
 from tests.hub import COMMIT, FakeHub
 from tests.test_convert import detector
 
@@ -91,7 +91,7 @@ def test_a_card_without_weights_is_always_ready(store):
 def test_shipped_weights_are_hashed_once_and_then_known(store, shipped, monkeypatch):
     assert store.state(SHIPPED).status == "ready"
     assert store.path(SHIPPED) == shipped.parent
-    monkeypatch.setattr("studio.records.sha256", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr("studio.weights.records.sha256", lambda *_: pytest.fail("hashed again"))
     store.path(SHIPPED)
 
 
@@ -204,7 +204,7 @@ def test_a_published_hash_that_differs_stops_before_the_first_byte(make, fake):
 
 
 def test_no_room_is_said_before_the_first_byte(store, fake, monkeypatch):
-    monkeypatch.setattr("studio.pull.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("studio.weights.pull.free_bytes", lambda _: 1000)
     with pytest.raises(DiskFull, match="needs 0 MB, but the disk has 0 MB free"):
         store.pull(REMOTE)
     assert not any("resolve" in path for _, path, _ in fake.requests)
@@ -419,7 +419,7 @@ def test_a_disk_that_fills_during_an_import_leaves_nothing(store, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     source = sam_file(tmp_path / "sam.safetensors")
-    monkeypatch.setattr("studio.convert.os.fsync", full)
+    monkeypatch.setattr("studio.intake.convert.os.fsync", full)
     with pytest.raises(DiskFull):
         store.add(source)
     assert list((tmp_path / "home" / "models").iterdir()) == []
@@ -427,7 +427,7 @@ def test_a_disk_that_fills_during_an_import_leaves_nothing(store, tmp_path, monk
 
 def test_the_page_process_stays_light():
     code = (
-        "import sys, studio.store, studio.packs\n"
+        "import sys, studio.weights.store, studio.weights.packs\n"
         "print(sorted({m.split('.')[0] for m in sys.modules} & "
         "{'torch', 'onnx', 'onnxruntime', 'diffusers', 'transformers', 'huggingface_hub', 'gguf', 'safetensors'}))"
     )

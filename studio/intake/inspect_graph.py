@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from studio.child import fail
 from studio.errors import IntegrityError, StudioError, UnsafeFile, Unsupported
-from studio.hubcache import safe_name
+from studio.intake.child import fail
+from studio.weights.hubcache import safe_name
 
 MAX_NODES = 200_000
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}

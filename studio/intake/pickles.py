@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import IntegrityError, UnsafeFile, Unsupported
-from studio.hubcache import safe_name
+from studio.weights.hubcache import safe_name
 
 MAX_PICKLE = 16 * 2**20  # bytes of opcodes; tensors are not part of them
 MAX_ENTRIES = 100_000

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from studio.cardfile import to_toml
 from studio.cards import load_cards, read_cards
 from studio.config import Config
 from studio.engines.base import ENGINES
-from studio.fetch import Hub
-from studio.hubcache import Repo, safe_name
-from studio.shipped import sealed
-from studio.store import Store
 from studio.tasks import TASKS, make_task
+from studio.weights.cardfile import to_toml
+from studio.weights.fetch import Hub
+from studio.weights.hubcache import Repo, safe_name
+from studio.weights.shipped import sealed
+from studio.weights.store import Store
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 CARDS = load_cards(MODELS)
 HUB = [card for card in CARDS.values() if card.source.kind == "hub"]
 

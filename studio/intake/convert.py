@@ -12,12 +12,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from studio import child, pickles
 from studio.errors import DiskFull, IntegrityError, NotFound, UnsafeFile, Unsupported
-from studio.hubcache import safe_name
-from studio.pipelines import INDEX, PARTS, check_pipeline, read_json, weights_of
-from studio.recognise import Finding, recognise
-from studio.safeheader import read_header
+from studio.intake import child, pickles
+from studio.intake.pipelines import INDEX, PARTS, check_pipeline, read_json, weights_of
+from studio.intake.recognise import Finding, recognise
+from studio.intake.safeheader import read_header
+from studio.weights.hubcache import safe_name
 
 Tick = Callable[[], None] | None
 Handler = Callable[[Path, Path, Tick], Finding]
@@ -173,7 +173,7 @@ def unpickle(source: Path, target: Path, tick: Tick = None) -> None:
     size = source.stat().st_size
     memory, seconds = 8 * child.GB + 4 * size, 120 + size / 20e6
     target.parent.mkdir(parents=True, exist_ok=True)
-    child.run("studio.convert_pickle", source.resolve(), target, seconds=seconds, memory=memory, tick=tick)
+    child.run("studio.intake.convert_pickle", source.resolve(), target, seconds=seconds, memory=memory, tick=tick)
     read_header(target)
 
 
@@ -220,7 +220,7 @@ def _gguf(source: Path, out: Path, tick: Tick) -> Finding:
 
 def _read(kind: str, path: Path, tick: Tick) -> dict:
     memory = 4 * child.GB + 4 * path.stat().st_size
-    said = child.run("studio.inspect_graph", kind, path.absolute(), seconds=120, memory=memory, tick=tick)
+    said = child.run("studio.intake.inspect_graph", kind, path.absolute(), seconds=120, memory=memory, tick=tick)
     return dict(json.loads(said))
 
 

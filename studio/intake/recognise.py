@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.safeheader import Tensor
+from studio.intake.safeheader import Tensor
 
 Tensors = Mapping[str, Tensor]
 

@@ -8,11 +8,11 @@ import time
 import uuid
 from pathlib import Path
 
-from studio.cardfile import to_toml
 from studio.cards import Card, read_cards
-from studio.convert import discard
 from studio.errors import CardError
-from studio.records import write_atomic
+from studio.intake.convert import discard
+from studio.weights.cardfile import to_toml
+from studio.weights.records import write_atomic
 
 CARD = "card.toml"
 DAY = 86_400  # seconds; longer than any import takes

@@ -10,10 +10,10 @@ import pytest
 from studio.cards import Card, Source
 from studio.config import Config
 from studio.errors import Cancelled, IntegrityError, NotFound, StudioError, UnsafeFile, Unsupported
-from studio.fetch import Hub
-from studio.packs import MANIFEST, pack, read_manifest, unpack
-from studio.shipped import seal
-from studio.store import Store
+from studio.weights.fetch import Hub
+from studio.weights.packs import MANIFEST, pack, read_manifest, unpack
+from studio.weights.shipped import seal
+from studio.weights.store import Store
 from tests.hub import FakeHub
 from tests.test_store import SHIPPED, make_card, sam_file
 

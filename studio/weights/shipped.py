@@ -7,7 +7,7 @@ from pathlib import Path
 
 from studio.cards import Card
 from studio.errors import CardError
-from studio.records import FileRecord, Record, survey, write_atomic
+from studio.weights.records import FileRecord, Record, survey, write_atomic
 
 CHECKSUMS = "checksums.json"
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.errors import DiskFull, IntegrityError
-from studio.hubcache import git_hash, pieces, safe_name, sha256
+from studio.weights.hubcache import git_hash, pieces, safe_name, sha256
 
 
 class FileRecord(BaseModel):
