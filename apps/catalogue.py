@@ -221,8 +221,9 @@ def inbox(studio: Studio) -> Path:
 
 def plain_name(name: str) -> str:
     """A file name without anything that could lead elsewhere; the ending stays, since it says what the file claims."""
-    clean = re.sub(r"[^A-Za-z0-9._ -]+", "-", Path(name.replace("\\", "/")).name).strip(" .-")
-    return clean[-100:] or "model"
+    path = Path(Path(name.replace("\\", "/")).name)
+    stem = re.sub(r"[^A-Za-z0-9._ -]+", "-", path.stem).strip(" .-")[:80] or "model"
+    return stem + re.sub(r"[^A-Za-z0-9.]+", "", path.suffix)[:16]
 
 
 async def receive(chunks: AsyncIterator[bytes], path: Path, announced: int) -> None:

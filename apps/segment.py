@@ -29,13 +29,12 @@ KNOWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 OWN = ("points_per_side", "min_area", "scale", "brush")
 # Where the examples are clicked, in shares of width and height: a point or a box.
 CLICKS: dict[str, tuple[float, ...]] = {
-    "astronaut": (0.45, 0.85),
-    "cat": (0.5, 0.5),
-    "coffee": (0.5, 0.5),
-    "coins": (0.15, 0.15),
-    "rocket": (0.5, 0.5),
-    "sticker-picnic": (0.5, 0.5),
-    "sticker-street": (0.5, 0.5),
+    "sticker-picnic": (0.41, 0.7),
+    "sticker-street": (0.82, 0.74),
+    "coffee": (0.12, 0.03, 0.8, 0.97),
+    "coins": (0.26, 0.18),
+    "astronaut": (0.02, 0.03, 0.73, 0.99),
+    "rocket": (0.46, 0.3, 0.55, 0.97),
 }
 
 

@@ -161,7 +161,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     chosen = Math.min(next.selected ?? 0, Math.max(0, pictures().length - 1));
     zoomed = false; note = ""; painter = null;
     pilot()?.shown?.(value);
-    if (!shot) draw();
+    draw();
   };
   // The picture a slot just took, before anything was made of it.
   const peek = (asset) => {
