@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from studio.errors import IntegrityError, UnsafeFile, Unsupported
-from studio.ops import safetensors_header
+from studio.intake.safeheader import read_header
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")  # a third name would be code inside the folder
@@ -117,25 +117,10 @@ def _check_weights(folder: Path, name: str, stem: str, variant: str) -> list[Pat
     return pickles
 
 
-def header(file: Path) -> safetensors_header.Header:
-    """The header of a weight file. Raises IntegrityError when it has none or the file is not as long as it says."""
-    try:
-        with file.open("rb") as stream:
-            size = safetensors_header.length(stream.read(safetensors_header.PREFIX))
-            found = safetensors_header.parse(stream.read(size))
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{file.name} cannot be read: {error}.", "Download the model again.") from error
-    if file.stat().st_size != found.size:
-        raise IntegrityError(
-            f"{file.name} has {file.stat().st_size} bytes instead of {found.size}.", "Download the model again."
-        )
-    return found
-
-
 def _check_file(folder: Path, file: Path) -> None:
     if not file.is_file():
         raise _missing(folder, file)
-    header(file)
+    read_header(file)
 
 
 def _read_json(folder: Path, file: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from studio.cards import Card
 from studio.device import Device
 from studio.engines import diffusers_folder
 from studio.errors import IntegrityError, OutOfMemory, Unsupported
+from studio.intake.safeheader import read_header
 from studio.nets import torchvision_guard
 from studio.ops import lora, taesd
 
@@ -116,7 +117,7 @@ def load(card: Card, folder: Path, dtype: torch.dtype) -> tuple[Family, Any]:
 
 def _load_single(card: Card, folder: Path, file: Path, dtype: torch.dtype) -> tuple[Family, Any]:
     """A checkpoint in one file. Its configuration and tokenizer are not in it and must be on this device."""
-    kind = checkpoint_kind(diffusers_folder.header(file).shapes)
+    kind = checkpoint_kind(read_header(file).shapes)
     config = card.options.get("config")
     if config is None or not (folder / str(config) / diffusers_folder.INDEX).is_file():
         raise Unsupported(
@@ -170,7 +171,7 @@ def add_loras(pipe: Any, folder: Path, entries: Any) -> None:
     scales: dict[str, float] = {}
     for number, entry in enumerate(entries):
         file = folder / str(entry["path"])
-        shapes = diffusers_folder.header(file).shapes
+        shapes = read_header(file).shapes
         facts = lora.identify(shapes)
         width = pipe.unet.config.cross_attention_dim
         if facts.context and facts.context != width:
@@ -210,7 +211,7 @@ def tiny_decoder(folder: Path, option: Any, dtype: torch.dtype) -> Any:
             return kind.from_pretrained(str(place), torch_dtype=dtype, use_safetensors=True, local_files_only=True)
     from safetensors.torch import load_file
 
-    diffusers_folder.header(place)
+    read_header(place)
     weights = load_file(str(place))
     try:
         names = taesd.rename(weights)

@@ -27,6 +27,10 @@ class Header(NamedTuple):
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
 
 def read_header(path: Path) -> Header:
     """Names, types and shapes of a safetensors file.

@@ -6,19 +6,12 @@ import pytest
 import torch
 
 from studio.errors import Unsupported
+from studio.intake.safeheader import read_header
 from studio.nets import torchvision_guard
-from studio.ops import lora, safetensors_header, taesd
+from studio.ops import lora, taesd
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 FLAT = LAYER.replace(".", "_")
-
-
-def header(file):
-    data = file.read_bytes()
-    size = safetensors_header.length(data)
-    found = safetensors_header.parse(data[8 : 8 + size])
-    assert found.size == len(data)
-    return found
 
 
 def pair(down, up, rank, width):
@@ -113,14 +106,14 @@ def fits(name, shape, layers):
 
 
 def test_the_real_diffusers_lora_fits_the_real_unet(shared_weights, sd1_layers):
-    shapes = header(shared_weights / "diffusion" / "lora_sd1_pokemon.safetensors").shapes
+    shapes = read_header(shared_weights / "diffusion" / "lora_sd1_pokemon.safetensors").shapes
     found = lora.identify(shapes)
     assert (found.layout, str(found), found.has_text_encoder) == ("diffusers", "SD 1.x LoRA, rank 4", False)
     assert all(fits(name, shape, sd1_layers) for name, shape in shapes.items())
 
 
 def test_the_real_cloneofsimo_lora_becomes_a_diffusers_lora(shared_weights, sd1_layers):
-    shapes = header(shared_weights / "diffusion" / "lora_sd1_disney_cloneofsimo.safetensors").shapes
+    shapes = read_header(shared_weights / "diffusion" / "lora_sd1_disney_cloneofsimo.safetensors").shapes
     found = lora.identify(shapes)
     assert (found.layout, str(found), found.has_text_encoder) == ("cloneofsimo", "SD 1.x LoRA, rank 1", True)
     assert found.tokens == ("<s1>", "<s2>")
@@ -141,15 +134,3 @@ def test_taesd_names():
     for wrong in (["conv_in.weight"], ["0.weight"], []):
         with pytest.raises(ValueError, match="decoder"):
             taesd.rename(wrong)
-
-
-@pytest.mark.parametrize("data", [b"", b"\x00" * 8, b"\xff" * 16, b"PK\x03\x04 a zip file"])
-def test_files_of_another_kind_are_no_header(data):
-    with pytest.raises(ValueError, match=r"header|safetensors"):
-        safetensors_header.length(data)
-
-
-@pytest.mark.parametrize("text", [b"[]", b"{", b'{"a": 1}', b'{"a": {"shape": [1], "dtype": "F32"}}', b"\xff\xfe"])
-def test_damaged_headers_raise(text):
-    with pytest.raises(ValueError):  # noqa: PT011 - json and unicode errors are ValueErrors with their own words
-        safetensors_header.parse(text)
