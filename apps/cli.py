@@ -389,6 +389,15 @@ def unpack(config: Config, file: Path, as_json: bool) -> None:
         _say(as_json, [card.id for card in taken], "\n".join(f"{card.title} is in the studio." for card in taken))
 
 
+@models.command()
+@click.pass_obj
+def seal(config: Config) -> None:
+    """For maintainers: record the hashes of the shipped weights, against which every load is checked."""
+    from studio.weights import shipped
+
+    click.echo(f"sealed {len(shipped.seal(config.models))} files")
+
+
 # ── train, doctor ────────────────────────────────────────────────────────────
 
 

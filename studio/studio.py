@@ -15,6 +15,7 @@ from studio.cards import Card
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
+from studio.engines.base import ENGINES
 from studio.errors import NotAllowed
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
@@ -82,9 +83,9 @@ class Studio:
     # ── models ───────────────────────────────────────────────────────────────
 
     def cards(self, task: str | None = None, *, ready: bool = False) -> list[Card]:
-        """Cards for a task kind (all without one), in catalogue order; only those on this device with `ready`."""
+        """Cards for a task kind (all without one), in catalogue order; with `ready` those that can run here and now."""
         found = [card for card in self.store.cards().values() if task is None or task in card.tasks]
-        return [card for card in found if self.store.state(card).status == "ready"] if ready else found
+        return [card for card in found if self._is_ready(card)] if ready else found
 
     def card(self, id: str) -> Card:
         """Raises NotFound."""
@@ -165,6 +166,9 @@ class Studio:
             sum(job.state == "running" for job in active),
             sum(job.state == "queued" for job in active),
         )
+
+    def _is_ready(self, card: Card) -> bool:
+        return card.engine in ENGINES and self.store.state(card).status == "ready"
 
     def _execute(self, job: Snapshot, live: Live) -> str:
         card = self.card(job.card)
