@@ -89,7 +89,7 @@ def build(face: Face) -> None:
     for name in ("image", "mask"):  # what was sent or dropped is seen
         on(
             fields[name].change,
-            lambda value: gr.update(open=True) if chosen(value) else gr.skip(),
+            lambda value: {"open": True} if chosen(value) else gr.skip(),
             fields[name],
             start_from,
         )
@@ -100,7 +100,7 @@ def build(face: Face) -> None:
 DEFAULTED = ("steps", "guidance_scale", "scheduler", "width", "height")
 
 
-def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.Accordion]:
+def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML]:
     """The controls by task field, in the order they stand, the slot that reads settings, and what hides the start."""
     ready = face.studio.cards("generate", ready=True)
     first = {"steps": 20, "guidance_scale": 5.0, "width": 512, "height": 512, **(ready[0].defaults if ready else {})}
@@ -115,8 +115,7 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.Accordion]:
         elem_id="generate-prompt",
     )
     fields["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", elem_id="generate-count")
-    start_from = gr.Accordion("Start from a picture", open=False, elem_classes=["more"], elem_id="generate-start")
-    with start_from, gr.Column():
+    with more("Start from a picture", "generate-start") as start_from:
         fields["image"] = pieces.slot(
             "generate-image", title="Start picture", invite="Choose or drop a picture", feeds="generate-mask"
         )
@@ -140,9 +139,10 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.Accordion]:
             for side in ("width", "height"):
                 label = f"{side.capitalize()}, px"
                 fields[side] = gr.Number(first[side], label=label, precision=0, step=8, minimum=64, min_width=80)
-        fields["seed"] = gr.Number(None, label="Seed", precision=0, minimum=0, info=tip["seed"])
-        fresh = gr.Button("New seed", size="sm", elem_classes=["small-button"])
-        on(fresh.click, lambda: None, None, fields["seed"])
+        # Text, because Gradio's number field turns "none" into 0, and 0 is a seed.
+        fields["seed"] = gr.Textbox(
+            label="Seed", placeholder="Empty draws a new one each time", info="Same seed, same picture.", max_length=10
+        )
         reader = pieces.slot(
             "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG", kind="text"
         )
@@ -154,7 +154,7 @@ def task_fields(values: dict[str, Any]) -> Json:
     fields = {**values, "image": chosen(values["image"]), "mask": chosen(values["mask"])}
     if not str(fields["prompt"] or "").strip() and fields["image"] is None:
         raise InvalidTask("The prompt is empty.", "Write what the picture shows, or choose an example.")
-    return {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None and value != ""}
 
 
 def vary(studio: Studio, artifact: Artifact, owner: str) -> Snapshot:
@@ -185,7 +185,8 @@ def is_valid(name: str, value: Any) -> bool:
 
 def filled(names: tuple[str, ...], values: Json) -> list[Any]:
     """Updates for the form, in order; what has no value stays."""
-    return [gr.update(value=values[name]) if name in values else gr.skip() for name in names]
+    shown = {**values, **({"seed": str(values["seed"])} if "seed" in values else {})}
+    return [gr.update(value=shown[name]) if name in shown else gr.skip() for name in names]
 
 
 def defaults(studio: Studio, card_id: str | None) -> list[Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from apps import pieces
 from studio.cards import Card
@@ -173,10 +174,14 @@ def bench() -> Iterator[tuple[gr.Column, gr.Column]]:
 
 
 @contextmanager
-def more(label: str = "More settings") -> Iterator[None]:
-    """Everything past the two or three settings that matter; closed."""
-    with gr.Accordion(label, open=False, elem_classes=["more"]), gr.Column():
-        yield
+def more(label: str = "More settings", name: str = "") -> Iterator[gr.HTML]:
+    """Everything past the two or three settings that matter; closed. Its value {"open": True} opens it.
+
+    Not Gradio's accordion: that one is empty until it is first opened, so nothing could be dropped or sent there.
+    """
+    fold = pieces.piece("fold", name or f"more-{Context.id}", {"open": False}, label=label, elem_classes=["more"])
+    with gr.Column(elem_classes=["fold"]):
+        yield fold
 
 
 def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[str | None], Any]]:
@@ -195,7 +200,9 @@ def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[str | No
     def refresh(current: str | None) -> Any:
         now = choices()
         ids = [id_ for _, id_ in now]
-        return gr.update(choices=now, value=current if current in ids else (ids[0] if ids else None))
+        if current in ids:  # says nothing of the value: the user may have chosen another one meanwhile
+            return gr.update(choices=now)
+        return gr.update(choices=now, value=ids[0] if ids else None)
 
     face.on_load.append((refresh, [picker], [picker]))
     if face.selected is not None:  # a model may have come or gone in the Models tab

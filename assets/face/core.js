@@ -103,5 +103,8 @@
     return box;
   };
 
+  // A file that misses its place must not replace the page.
+  for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+
   studio.visible = (element) => element.isConnected && element.getClientRects().length > 0;
 })();

@@ -73,3 +73,13 @@ studio.kinds.status = ({ root }) => {
   document.addEventListener("visibilitychange", look);
   return { update() {} };
 };
+
+// A section that is closed until asked for; what is inside exists all along.
+studio.kinds.fold = ({ root, props }) => {
+  const inside = () => root.closest(".block").nextElementSibling;
+  const set = (open) => { inside()?.toggleAttribute("data-open", open); button.setAttribute("aria-expanded", String(open)); };
+  const button = studio.h("button", { type: "button", "aria-expanded": "false", onclick: () => set(button.getAttribute("aria-expanded") !== "true") }, props.label);
+  root.className = "face fold-in";
+  root.append(button);
+  return { update: (value) => { if (value.open) set(true); } };
+};

@@ -43,7 +43,7 @@ studio.kinds.slot = ({ root, props, trigger }) => {
     } }, icon("brush"), value.id ? "Change with the brush" : "Paint where to change"));
   };
   const update = (next) => { value = next; problem = null; busy = false; draw(); studio.named[props.feeds]?.redraw?.(); studio.named[props.shows]?.peek?.(next); };
-  return { update, take, clear, get: () => value, redraw: draw };
+  return { update, take, clear, get: () => value, redraw: draw, shows: props.shows };
 };
 
 addEventListener("paste", (event) => {

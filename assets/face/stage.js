@@ -169,5 +169,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     update(asset.id ? { pictures: [asset], fresh: true } : {});
   };
   draw();
+  // A tab that was never seen is built when something is sent to it: its slot was filled before the stage was there.
+  setTimeout(() => { const waiting = slot()?.get?.(); if (waiting?.id && waiting.kind !== "mask" && !current() && studio.named[props.slot]?.shows === props.name) peek(waiting); }, 0);
   return { update, peek, progress, paint, root, get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
 };

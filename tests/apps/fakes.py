@@ -19,12 +19,14 @@ from studio.errors import Cancelled, Unsupported
 from studio.pool import Pool
 from studio.studio import Studio
 from studio.weights.store import Store
+from tests.apps.finders import CARDS, FINDERS
 
 DEVICE = Device("Test processor", 2, 12 * 2**30, "cpu")
 
 
 class FakeEngine:
-    """Paints discs whose colour is the seed's. `pace` is seconds a step; "slow" in the prompt makes it half a second.
+    """Paints discs whose colour is the seed's. `pace` is seconds a step; "slow" in the prompt makes it half a second,
+    "very slow" three.
 
     The prompt "refuse" fails.
     """
@@ -37,6 +39,8 @@ class FakeEngine:
     def run(self, task: Any, assets: Any, on_event: Any, is_cancelled: Any) -> Result:
         if getattr(task, "prompt", "") == "refuse":
             raise Unsupported("This model cannot do that.", "Choose another model.")
+        if task.kind in FINDERS:
+            return FINDERS[task.kind](task, assets)
         steps = task.steps or 20
         rng = np.random.default_rng(task.seed)
         count, side = task.count, task.width or 128
@@ -52,7 +56,7 @@ class FakeEngine:
             on_event("progress", (step, steps, "painting"))
             share = step / steps
             on_event("preview", ((images[0] * share + noise * (1 - share)).astype(np.uint8)[::4, ::4],))
-            time.sleep(0.5 if "slow" in task.prompt else self.pace)
+            time.sleep(3.0 if "very slow" in task.prompt else 0.5 if "slow" in task.prompt else self.pace)
         on_event("progress", (steps, steps, "decoding"))
         seeds = [task.seed + k for k in range(count)]
         notes = ["The prompt names nothing this model knows."] if "xyzzy" in task.prompt else []
@@ -78,14 +82,14 @@ def fake_card(id: str = "starter", **values: Any) -> Card:
 
 
 def fake_studio(folder: Path, *, pace: float = 0.0, mode: str = "local", **settings: Any) -> Studio:
-    """A studio on an empty home with one ready text-to-image model."""
+    """A studio on an empty home with one ready model of each kind."""
     models = folder / "models"
     (models / "starter").mkdir(parents=True, exist_ok=True)
     facts = {"things": ["pizza", "rocket", "cat face", "strawberry"]}
     (models / "starter" / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     config = Config(home=folder / "home", cache=folder / "cache", models=models, mode=mode, prewarm=False, **settings)
     studio = Studio(config, DEVICE)
-    studio.store = Store(config, {"starter": fake_card()})
+    studio.store = Store(config, {"starter": fake_card(), **CARDS})
     studio.pool = FakePool(6 * 2**30, studio.store.path, DEVICE, config.cache)
     studio.pool.pace = pace
     return studio

@@ -167,3 +167,11 @@ def test_running_twice_with_one_seed_gives_the_same_asset(studio):
     ids = [studio.library.get(job.artifact).outputs[0].id for job in (one, two)]
     assert ids[0] == ids[1]
     assert time.time() - one.created < 60
+
+
+def test_an_empty_seed_is_drawn_and_zero_is_zero(studio):
+    base = {"prompt": "a rocket", "image": {}, "mask": {}}
+    assert "seed" not in generate.task_fields({**base, "seed": ""})
+    assert studio.submit("starter", generate.task_fields({**base, "seed": "0"})).task.seed == 0
+    with pytest.raises(InvalidTask, match="seed"):
+        studio.submit("starter", generate.task_fields({**base, "seed": "many"}))

@@ -63,7 +63,7 @@ def serve(tmp_path_factory) -> Iterator[Callable[..., Server]]:
     """Starts servers; they end with the tests."""
     servers: list[Server] = []
 
-    def start(pace: float = 0.1, mode: str = "local") -> Server:
+    def start(pace: float = 0.02, mode: str = "local") -> Server:
         servers.append(Server(tmp_path_factory.mktemp("studio"), pace, mode))
         return servers[-1].start()
 
@@ -74,7 +74,7 @@ def serve(tmp_path_factory) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def server(serve) -> Server:
-    """The one most tests share: a job takes about two seconds."""
+    """The one most tests share: a job takes half a second, or ten where the prompt says "slow"."""
     return serve()
 
 
