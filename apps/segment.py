@@ -251,7 +251,7 @@ def shown(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Refi
     if usable and mask is None:
         notes = ["After refining, nothing of the mask is left. Shrink it less."]
     if data.get("left_out"):
-        notes.append(f"{data['left_out']} more segments were found than fit into memory.")
+        notes.append(f"{data['left_out']} less distinct segments were left out.")
     return view(
         studio,
         artifact,

@@ -52,7 +52,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
   const colour = (name) => {
     const tint = PALETTE[(name - 1) % PALETTE.length];
     if (name === under) return [...tint, 170, 255];
-    return chosen.length ? [...tint, 26, 110] : [...tint, 96, 235];
+    return chosen.length ? (chosen.includes(name - 1) ? [...tint, 150, 255] : [...tint, 0, 90]) : [...tint, 96, 235];
   };
   const below = (figure) => {
     if (!hasMap()) return;
@@ -86,7 +86,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     const was = chosen.includes(index);
     if (add) chosen = was ? chosen.filter((one) => one !== index) : [...chosen, index];
     else chosen = value.everything && was && chosen.length === 1 ? [] : [index];
-    value.masks = chosen.map((one) => ({ id: value.choices[one].id }));
+    value.masks = chosen.length === 1 ? [{ id: value.choices[chosen[0]].id }] : [];
     tell();
     draw();
     stage()?.redraw();
@@ -119,7 +119,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
         mode !== "all" ? h("button", { type: "button", class: "quiet", disabled: !past.length, onclick: undo }, "Undo") : null,
         mode !== "all" ? h("button", { type: "button", class: "quiet", disabled: !any, onclick: () => change({ points: [], box: null }) }, "Clear") : null),
       choices(),
-      (mode === "all" ? !hasMap() : !any) || note ? h("div", { class: "small muted" }, note || HINTS[mode]) : null);
+      (mode === "all" ? !hasMap() : !any) || note ? h("div", { class: "small muted marks-hint" }, note || HINTS[mode]) : null);
   };
   const undo = () => { const before = past.pop(); if (before) { ({ points, box } = before); marked(); } };
   document.addEventListener("keydown", (event) => {

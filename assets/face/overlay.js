@@ -42,7 +42,8 @@
   studio.maskLayer = (id, hue) => {
     const key = `${id} ${hue}`;
     if (!drawn.has(key)) {
-      drawn.set(key, tinted(studio.picture(id), (red) => (red > 127 ? 1 : 0), () => studio.rgb(hue)));
+      // What is cut out keeps its colours, the rest steps back, and the edge between is crisp.
+      drawn.set(key, tinted(studio.picture(id), (red) => (red > 127 ? 1 : 2), (name) => (name === 1 ? [...studio.rgb(hue), 0, 255] : [12, 13, 16, 148, 148])));
       if (drawn.size > 8) drawn.delete(drawn.keys().next().value);
     }
     return drawn.get(key);
