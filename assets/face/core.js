@@ -79,7 +79,7 @@
   studio.seconds = (value) => value < 9.95 ? `${value.toFixed(1)} s` : value < 90 ? `${Math.round(value)} s` : value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
   studio.bytes = (value) => value < 1e9 ? `${Math.round(value / 2 ** 20)} MB` : `${(value / 2 ** 30).toFixed(1)} GB`;
 
-  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, what.hint ? studio.h("span", { class: "hint" }, what.hint) : null);
+  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, " ", what.hint ? studio.h("span", { class: "hint" }, what.hint) : null);
 
   // A small menu that closes on choice, Escape and a click elsewhere.
   studio.menu = (label, icon, items) => {

@@ -76,6 +76,7 @@ def test_a_killed_app_leaves_a_job_that_can_run_again(window, serve):
     one.page.fill(PROMPT, "a very slow rocket")
     one.page.click(RUN)
     one.page.wait_for_selector("#generate-stage img.preview")
+    one.page.close()
     studio.kill()
     studio.start()
     page = one.open()
