@@ -72,7 +72,7 @@
   };
   studio.regions = (source, colour) => tinted(source, (red, green) => red + 256 * green, colour);
   const fillIn = (data, names, width, height, colour) => {
-    const thick = Math.max(1, Math.round(Math.max(width, height) / 480));
+    const thick = Math.max(1, Math.round(Math.max(width, height) / 320));
     const known = new Map();
     for (let y = 0, i = 0; y < height; y += 1) for (let x = 0; x < width; x += 1, i += 1) {
       const name = names[i];
@@ -131,7 +131,7 @@
     figure.setAttribute("role", "application");
     figure.setAttribute("aria-label", "Picture. Arrow keys move a cross, Enter marks, Shift and Enter says what is not part of it.");
     figure.addEventListener("contextmenu", (event) => event.preventDefault());
-    figure.addEventListener("pointerdown", (event) => { if (event.button === 1) return; figure.setPointerCapture(event.pointerId); from = at(event); });
+    figure.addEventListener("pointerdown", (event) => { if (event.button === 1) return; figure.setPointerCapture(event.pointerId); figure.classList.add("pressed"); from = at(event); });
     figure.addEventListener("pointermove", (event) => {
       tell("hover", at(event));
       if (!from || mode === "point" || mode === "none") return;
@@ -142,13 +142,15 @@
       layer.append(rubber);
     });
     figure.addEventListener("pointerleave", () => tell("hover", null));
-    figure.addEventListener("pointercancel", () => { from = null; rubber?.remove(); rubber = null; });
+    const release = () => { from = null; rubber = null; figure.dispatchEvent(new Event("released")); };
+    figure.addEventListener("pointercancel", () => { figure.classList.remove("pressed"); rubber?.remove(); release(); });
     figure.addEventListener("pointerup", (event) => {
       if (!from) return;
+      figure.classList.remove("pressed");
       const to = at(event), [x1, y1, x2, y2] = ordered(from, to);
       if (rubber && x2 - x1 >= 1 && y2 - y1 >= 1) tell("box", { box: [x1, y1, x2, y2] });
       else if (mode !== "box") click(from, event.button === 2 || event.shiftKey);
-      from = null; rubber = null;
+      release();
     });
     const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     figure.addEventListener("keydown", (event) => {

@@ -45,6 +45,8 @@ studio.kinds.stage = ({ root, props, trigger }) => {
 
   const draw = () => {
     if (painter) return;
+    const held = view.querySelector(".figure.pressed"); // a box is being drawn: what arrived waits for the finger
+    if (held) return held.addEventListener("released", draw, { once: true });
     const many = pictures().length > 1 && !zoomed && !shot;
     view.className = `stage-view${many ? " many" : ""}`;
     if (shot && preview) view.replaceChildren(previewFigure(), bar);

@@ -43,9 +43,9 @@ def test_a_click_marks_at_once_and_brings_three_masks(window):
 def test_clicks_are_taken_back_one_by_one(window):
     page = opened(window)
     click(page, 0.5, 0.5)
+    page.wait_for_selector(CHOICE)
     click(page, 0.1, 0.1, modifiers=["Shift"])
     page.wait_for_function("document.querySelectorAll('#segment-stage .mark').length === 2")
-    page.wait_for_selector(CHOICE)
     page.click("#segment-marks button:has-text('Undo')")
     page.wait_for_function("document.querySelectorAll('#segment-stage .mark').length === 1")
     page.click("#segment-marks button:has-text('Clear')")
