@@ -26,6 +26,11 @@ KNOWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "felzenszwalb": (ALL_MODES, ("scale", "min_area")),
     "watershed": (ALL_MODES, ("brush", "min_area")),
 }
+# Where there is no mask: after a click or box, and after everything.
+NOTHING = (
+    "Nothing was found there. Click somewhere else, or draw a box.",
+    "No segment stood out clearly. Try a denser grid, another model, or click on one thing.",
+)
 OWN = ("points_per_side", "min_area", "scale", "brush")
 # Where the examples are clicked, in shares of width and height: a point or a box.
 CLICKS: dict[str, tuple[float, ...]] = {
@@ -142,7 +147,13 @@ def settings(studio: Studio, card_id: str | None) -> tuple[list[Any], list[Any]]
     with more():
         own = [
             gr.Slider(
-                4, 64, 16, step=1, label="Grid of everything", info=tip["points_per_side"], visible=OWN[0] in mine
+                4,
+                64,
+                16,
+                step=1,
+                label="Grid of everything",
+                info="Clicks per side. A denser grid finds smaller segments and takes longer.",
+                visible=OWN[0] in mine,
             ),
             gr.Slider(1, 5000, 64, step=1, label="Smallest segment, px²", info=tip["min_area"], visible=OWN[1] in mine),
             gr.Slider(1, 1000, 100, step=1, label="Scale", info=tip["scale"], visible=OWN[2] in mine),
@@ -247,7 +258,7 @@ def shown(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Refi
     usable = [k for k in which if k < len(artifact.outputs)]
     mask = mask_of(studio, artifact, usable, refine)
     source = artifact.parents[0]
-    notes = [] if artifact.outputs else ["Nothing was found there. Click somewhere else, or draw a box."]
+    notes = [] if artifact.outputs else [NOTHING[everything(artifact)]]
     if usable and mask is None:
         notes = ["After refining, nothing of the mask is left. Shrink it less."]
     if data.get("left_out"):

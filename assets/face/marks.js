@@ -11,7 +11,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
   let picture = null, points = [], box = null, mode = "click", sign = 1, modes = ["click", "box", "all"], past = [];
   let value = {}, chosen = [], canvas = null, under = 0, note = "";
   const stage = () => studio.named[props.stage];
-  const hasMap = () => mode === "all" && value.everything && value.artifact;
+  const hasMap = () => mode === "all" && value.everything && value.artifact && value.choices?.length;
 
   // ── towards Python ─────────────────────────────────────────────────────
   const state = () => ({ image: picture?.id || "", points, box, mode, modes, chosen, artifact: value.artifact || "" });
