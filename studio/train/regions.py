@@ -87,10 +87,11 @@ def _shadow(rng: np.random.Generator, canvas: Pixels, shape: Pixels) -> None:
 
 
 def _photo(rng: np.random.Generator, size: int) -> tuple[Pixels, NDArray[np.bool_]]:
-    shots = _segmented()
+    shots = photographs(PHOTOGRAPHS, longest=320)
     if not shots:
         return _leaves(rng, size)
-    photo, labels = shots[int(rng.integers(len(shots)))]
+    number = int(rng.integers(len(shots)))
+    photo, labels = shots[number], _superpixels(number)
     side = int(min(photo.shape[:2]) * rng.uniform(0.35, 1))
     top, left = (int(rng.integers(0, extent - side + 1)) for extent in photo.shape[:2])
     window = np.s_[top : top + side, left : left + side]
@@ -112,12 +113,13 @@ _KINDS: Mapping[str, Callable[[np.random.Generator, int], tuple[Pixels, NDArray[
 }
 
 
-@lru_cache(maxsize=1)
-def _segmented() -> list[tuple[Pixels, list[NDArray[np.integer]]]]:
+@lru_cache(maxsize=len(PHOTOGRAPHS))
+def _superpixels(number: int) -> list[NDArray[np.integer]]:
+    """The regions of a photograph, int (H, W), at three scales from fine to coarse."""
     from skimage.segmentation import felzenszwalb
 
-    shots = photographs(PHOTOGRAPHS, longest=320)
-    return [(p, [felzenszwalb(p, scale=s, sigma=0.8, min_size=150) for s in (150, 400, 900)]) for p in shots]
+    photo = photographs(PHOTOGRAPHS, longest=320)[number]
+    return [felzenszwalb(photo, scale=scale, sigma=0.8, min_size=150) for scale in (150, 400, 900)]
 
 
 def _frame(rng: np.random.Generator, size: int) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def test_questions_say_inside_of_inside_and_outside_of_outside(kind):
             continue
         columns, rows = question.points.long().unbind(-1)
         for mask, x, y, label in zip(masks, columns, rows, question.labels, strict=True):
-            assert mask[y, x].tolist() == label.bool().tolist()
+            assert mask[y.numpy(), x.numpy()].tolist() == label.bool().tolist()
 
 
 def test_a_correcting_click_lies_where_the_answer_is_wrong():
