@@ -15,7 +15,7 @@ from studio.weights.packs import MANIFEST, pack, read_manifest, unpack
 from studio.weights.shipped import seal
 from studio.weights.store import Store
 from tests.hub import FakeHub
-from tests.test_store import SHIPPED, make_card, sam_file
+from tests.weights.test_store import SHIPPED, make_card, sam_file
 
 REMOTE = make_card("remote", source=Source(kind="hub", repo="o/remote", include=("model.bin8", "sub/config.json")))
 

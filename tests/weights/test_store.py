@@ -18,7 +18,7 @@ from studio.weights.fetch import Hub
 from studio.weights.shipped import CHECKSUMS, seal
 from studio.weights.store import Store
 from tests.hub import COMMIT, FakeHub
-from tests.test_convert import detector
+from tests.intake.test_convert import detector
 
 WEIGHTS = os.urandom(400_000)
 REPO = "owner/detector"
