@@ -88,7 +88,7 @@ def train(
     minutes: float | None = 75.0,
     steps: int | None = None,
     autoencoder_minutes: float = 25.0,
-    views: int = 3,
+    captions: int = 4,
     batch: int = 20,
     lanes: int = 2,
     rate: float = 1e-3,
@@ -109,7 +109,7 @@ def train(
             folder, **budget, decoder_minutes=0.35 * autoencoder_minutes, seed=seed, resume=resume, report=report
         )
     tokenizer = make_tokenizer(folder)
-    latents, tokens = dataset(folder, tokenizer, views, seed)
+    latents, tokens = dataset(folder, tokenizer, captions, seed)
     painter = Painter(len(tokenizer), tokenizer.eos_token_id)
     empty = tokenize(tokenizer, [""])[0]
     plan = loop.Plan(
@@ -117,7 +117,7 @@ def train(
         minutes=None if steps is not None else minutes,
         rate=rate,
         muon_rate=muon_rate,
-        ema=0.998,
+        ema=0.995,
         weight_decay=0.01,
     )
     metrics = loop.fit(
@@ -178,7 +178,7 @@ def make_tokenizer(folder: Path) -> Any:
         show_progress=False,
     )
     learner = CLIPTokenizer().backend_tokenizer
-    learner.train_from_iterator(captions(), trainer)
+    learner.train_from_iterator(corpus(), trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     words = alphabet + [f"{letter}</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
     words = [*dict.fromkeys(words), "<|startoftext|>", "<|endoftext|>"]
@@ -187,7 +187,7 @@ def make_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def captions() -> list[str]:
+def corpus() -> list[str]:
     """Text that holds every word of the world, things more often than once."""
     said = [world.canonical(thing.name, colour) for thing in world.THINGS for colour in world.COLOURS]
     return said + [
@@ -201,23 +201,25 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
     return encoded.input_ids
 
 
-def dataset(folder: Path, tokenizer: Any, views: int, seed: int) -> tuple[Tensor, Tensor]:
+def dataset(folder: Path, tokenizer: Any, captions: int, seed: int) -> tuple[Tensor, Tensor]:
     """Latents float16 (N, CHANNELS, 16, 16) and tokens (N, WORDS), drawn once and kept in `folder`.
 
-    Every pair that is not held out is drawn in `views` steady portraits; one scene in sixteen is a pair of things.
+    Every pair that is not held out is drawn once, steady, and told in so many `captions`; one scene in sixteen shows
+    two things.
     """
-    kept = folder / f"latents-{views}-{seed}.pt"
+    kept = folder / f"latents-{captions}-{seed}.pt"
     if kept.is_file():
         held = torch.load(kept, weights_only=True)
         return held["latents"], held["tokens"]
     rng, net, parts, said = np.random.default_rng(seed), _vae(folder), [], []
     for thing in world.THINGS:
-        drawn = [world.pair(rng, steady=True) for _ in range(views * len(world.COLOURS) // 15)]
-        for colour in [colour for colour in world.COLOURS if not world.held_out(thing.name, colour)]:
-            captions = [world.say(rng, thing.name, colour) for _ in range(views)]
-            drawn += [world.portrait(thing, colour, rng, caption=caption, steady=True) for caption in captions]
-        parts.append(autoencoder.encode(net, np.stack([one.picture for one in drawn])).half())
-        said += [one.caption for one in drawn]
+        shown = [colour for colour in world.COLOURS if not world.held_out(thing.name, colour)]
+        alone = [world.portrait(thing, colour, rng, steady=True).picture for colour in shown]
+        pairs = [world.pair(rng, steady=True) for _ in range(max(1, captions * len(shown) // 15))]
+        latents = autoencoder.encode(net, np.stack(alone + [one.picture for one in pairs])).half()
+        parts += [latents[: len(shown)].repeat_interleave(captions, dim=0), latents[len(shown) :]]
+        said += [world.say(rng, thing.name, colour) for colour in shown for _ in range(captions)]
+        said += [one.caption for one in pairs]
     held = {"latents": torch.cat(parts), "tokens": tokenize(tokenizer, said)}
     torch.save(held, kept)
     return held["latents"], held["tokens"]
@@ -232,12 +234,19 @@ def _vae(folder: Path) -> Any:
 
 
 def export(folder: Path, to: Path) -> None:
-    """Writes the averaged weights of `folder`'s checkpoint as a float16 `StableDiffusionPipeline` folder."""
+    """Writes the averaged weights of `folder`'s checkpoint as a float16 `StableDiffusionPipeline` folder.
+
+    It opens in float32 where nothing else is asked for, text encoder included.
+    """
     tokenizer = make_tokenizer(folder)
     painter = Painter(len(tokenizer), tokenizer.eos_token_id)
     painter.load_state_dict(torch.load(folder / "painter.pt", weights_only=True)["average"])
     pipeline = assemble(painter, _vae(folder), tokenizer).to(torch.float16)
     pipeline.save_pretrained(to, safe_serialization=True, max_shard_size="15MB")
+    config = to / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
+    for path in to.rglob("*.safetensors"):
+        path.chmod(0o644)
 
 
 def write_facts(folder: Path, metrics: Mapping[str, float]) -> None:

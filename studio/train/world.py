@@ -241,13 +241,12 @@ def portrait(
 ) -> Scene:
     """One thing, large and nearly centred, on a plain colour. The caller minds `held_out`.
 
-    A `steady` thing has one size, stands upright and moves by whole sixteenths of the picture, so that an autoencoder
-    whose latents lie on that grid shows it in one way only, which is far less to learn.
+    A `steady` thing has one size, stands upright and exactly in the middle, which is far less to learn.
     """
     picture = _plain(colour, size)
     if steady:
         image = _turned(thing, round(0.75 * size), 0.0)
-        centre = (0.5 + rng.integers(-1, 2, 2) / 16) * size
+        centre = np.full(2, 0.5 * size)
     else:
         image = _turned(thing, round(size * rng.uniform(0.72, 0.78)), _small_angle(rng))
         centre = (0.5 + rng.uniform(-0.02, 0.02, 2)) * size
