@@ -11,13 +11,14 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from studio.airgap import Airgap
 from studio.config import Config
 from studio.device import probe
 from studio.errors import InvalidImage, InvalidTask, StudioError
@@ -85,19 +86,16 @@ def models() -> None:
 
 @contextmanager
 def _studio(config: Config, *, runs_jobs: bool = True) -> Iterator[Studio]:
-    if config.offline:
-        from studio.airgap import Airgap
-
-        Airgap().close()
-    studio = Studio(config, probe(config.accelerator))
-    # A terminated app closes like an interrupted one: its workers end and its job is marked.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        if runs_jobs:
-            studio.start()
-        yield studio
-    finally:
-        studio.close()
+    with Airgap() if config.offline else nullcontext():
+        studio = Studio(config, probe(config.accelerator))
+        # A terminated app closes like an interrupted one: its workers end and its job is marked.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            if runs_jobs:
+                studio.start()
+            yield studio
+        finally:
+            studio.close()
 
 
 def _say(as_json: bool, data: Any, text: str) -> None:

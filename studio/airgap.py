@@ -41,6 +41,13 @@ class Airgap:
         socket.socket.connect_ex = guarded_connect_ex  # type: ignore[method-assign,assignment]
         socket.getaddrinfo = guarded_getaddrinfo
 
+    def __enter__(self) -> Airgap:
+        self.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+
     def open(self) -> None:
         socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = self._kept  # type: ignore[method-assign]
 

@@ -18,10 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session", autouse=True)
 def airgap() -> Iterator[Airgap]:
     """Connections to other machines fail in every test. Child processes of the studio block them themselves."""
-    gap = Airgap()
-    gap.close()
-    yield gap
-    gap.open()
+    with Airgap() as gap:
+        yield gap
 
 
 @pytest.fixture(scope="session")
