@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.constants  # noqa: F401 - reads the environment once, before an engine says "offline" in it
 import pytest
 
 from studio.airgap import Airgap
@@ -20,6 +21,16 @@ def airgap() -> Iterator[Airgap]:
     """Connections to other machines fail in every test. Child processes of the studio block them themselves."""
     with Airgap() as gap:
         yield gap
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a test changes in the environment ends with it: engines tell their libraries there to stay offline."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

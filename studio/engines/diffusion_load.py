@@ -5,7 +5,6 @@ diffusers and transformers are imported here and nowhere else, offline and witho
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,8 +67,7 @@ def place(device: Device) -> tuple[str, torch.dtype]:
 
 
 def diffusers() -> Any:
-    """The library, told to stay offline and to run no code that comes with weights."""
-    os.environ.update(DIFFUSERS_DISABLE_REMOTE_CODE="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    """The library, told to stay quiet; `worker.prepare_environment` keeps it offline."""
     torchvision_guard.install()
     import diffusers
     import transformers
