@@ -41,7 +41,7 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
         face = Face(studio, owner)
         pieces.piece("brand", "brand", title=TITLE, elem_classes=["brand"])
         pieces.piece("corner", "corner", elem_classes=["corner"])
-        with gr.Tabs(elem_classes=["desk"]) as desk:
+        with gr.Tabs(elem_classes=["desk"], overflow_behavior="wrap") as desk:
             for tab in tabs:
                 with gr.Tab(tab.title, id=tab.key, render_children=True) as pane:
                     face.tab, face.selected = tab.key, pane.select

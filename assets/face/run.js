@@ -2,13 +2,12 @@
 studio.kinds.run = ({ root, props, trigger }) => {
   const { h } = studio;
   const key = `job.${props.name}`;
-  let job = null, problem = null, asked = 0, timer = null, looks = 0, verb = props.verb;
+  let job = null, problem = null, timer = null, looks = 0, verb = props.verb;
   const stage = () => studio.named[props.stage];
 
   const run = () => { if (begin()) trigger("run", {}); };
   const begin = () => { // the page answers at once; what Python says comes after
-    if (job || Date.now() - asked < 400) return false;
-    asked = Date.now();
+    if (job) return false;
     problem = null;
     job = "asked";
     draw();
@@ -51,14 +50,14 @@ studio.kinds.run = ({ root, props, trigger }) => {
     root.replaceChildren(
       busy
         ? h("button", { type: "button", class: "cancel", onclick: cancel, disabled: job === "asked" }, "Cancel", h("span", { class: "keys" }, "Esc"))
-        : h("button", { type: "button", class: "primary", onclick: run }, verb, h("span", { class: "keys" }, "Ctrl ⏎")),
+        : h("button", { type: "button", class: "primary", onclick: (event) => { if (event.detail < 2) run(); } }, verb, h("span", { class: "keys" }, "Ctrl ⏎")),
       ...(problem ? [studio.problem(problem)] : []),
     );
   };
 
   document.addEventListener("keydown", (event) => {
     if (!studio.visible(root)) return;
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(); }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (!event.repeat) run(); }
     if (event.key === "Escape" && job) cancel();
   }, true);
 

@@ -96,7 +96,7 @@ class Window:
 
     def __init__(self, browser: Any, url: str, width: int, height: int, scheme: str) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        self.context.set_default_timeout(120_000)  # a busy machine is slow, not broken
+        self.context.set_default_timeout(60_000)  # a busy machine is slow, not broken
         self.url = url
         self.foreign: list[str] = []
         self.errors: list[str] = []
@@ -130,10 +130,3 @@ def window(browser, server) -> Iterator[Callable[..., Window]]:
         one.context.close()
     assert [host for one in opened for host in one.foreign] == []
     assert [error for one in opened for error in one.errors] == []
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A browser on a busy machine gets a second chance; a test that fails twice has failed."""
-    for item in items:
-        if item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.flaky(reruns=1))

@@ -74,7 +74,6 @@ def test_without_a_picture_it_says_so_and_a_phone_needs_no_sideways_scroll(windo
     assert "no picture" in page.inner_text("#detect-run .problem")
     page.set_input_files("#detect-image input[type=file]", file(photo(900)))
     page.wait_for_selector("#detect-stage .figure img")
-    page.wait_for_timeout(500)  # no hand is as quick as this script
     page.click("#detect-run button.primary")
     page.wait_for_selector(HEAD)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

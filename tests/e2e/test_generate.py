@@ -95,11 +95,9 @@ def test_errors_stand_by_the_button(window):
     page.click(RUN)
     page.wait_for_selector(".problem:has-text('The prompt is empty')")
     page.fill(PROMPT, "refuse")
-    page.wait_for_timeout(300)  # no hand is as quick as this script
     page.click(RUN)
     page.wait_for_selector(".problem:has-text('This model cannot do that. Choose another model.')")
     page.fill(PROMPT, "x" * 10_000)
-    page.wait_for_timeout(300)
     page.click(RUN)
     page.wait_for_selector(".problem:has-text('at most 2000 characters')")
     assert len(page.input_value(PROMPT)) == 10_000
