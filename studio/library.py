@@ -122,6 +122,22 @@ class Library:
         """The asset as a mask (H, W)."""
         return pictures.decode_mask(self.asset(id).path.read_bytes())
 
+    def pictures(self, owner: str | None = None, limit: int = 20_000) -> tuple[Asset, ...]:
+        """Pictures that kept artifacts made or read, and those brought in from outside, newest first.
+
+        With an `owner` only what is in that owner's artifacts.
+        """
+        owned = (
+            "SELECT asset FROM output JOIN artifact ON artifact.id = output.artifact WHERE kept = 1 AND owner = :owner "
+            "UNION SELECT asset FROM parent JOIN artifact ON artifact.id = parent.artifact "
+            "WHERE kept = 1 AND owner = :owner"
+        )
+        where = f"kind = 'image' AND id IN ({owned})" if owner is not None else "kind = 'image'"
+        query = f"SELECT * FROM asset WHERE {where} ORDER BY created DESC LIMIT :limit"
+        with self._db.transaction() as db:
+            rows = db.execute(query, {"owner": owner, "limit": limit}).fetchall()
+        return tuple(self._asset(row) for row in rows)
+
     # ── artifacts ────────────────────────────────────────────────────────────
 
     def add(

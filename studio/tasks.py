@@ -35,16 +35,19 @@ SCHEDULERS = (
 
 AssetId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,79}$")]
 Point = tuple[float, float, Literal[0, 1]]  # x px, y px, 1 = part of the thing, 0 = not
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2 px
 
 
 class Task(BaseModel):
-    """Base of all tasks. `kind` names the class in TASKS."""
+    """Base of all tasks. `kind` names the class in KINDS."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: ClassVar[str] = ""
     asset_fields: ClassVar[tuple[str, ...]] = ("image",)
+    lane: ClassVar[str] = "work"
+    """Jobs of one lane run one after the other; lanes run side by side."""
 
     def assets(self) -> tuple[str, ...]:
         """Ids of the assets this task reads, in field order, without repeats."""
@@ -121,15 +124,50 @@ class Segment(Task):
         return self
 
 
+class Train(Task):
+    """Learn: a recipe on pictures, as a run that can be paused and continued."""
+
+    kind: ClassVar[str] = "train"
+    asset_fields: ClassVar[tuple[str, ...]] = ()
+    lane: ClassVar[str] = "training"
+
+    recipe: str = Field(min_length=1, max_length=60, description="What is trained; see `python app.py train list`.")
+    run: RunId = Field(description="The run it makes or continues.")
+    steps: int | None = Field(None, ge=1, le=100_000_000, description="Steps of the whole run.")
+    minutes: float | None = Field(None, gt=0, le=14_400, description="Minutes of the whole run, instead of steps.")
+    data: str = Field("stickers", min_length=1, max_length=1000, description="Pictures to learn from.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Settings, by the names of the recipe's options.")
+    seed: Seed = Field(0, description="Same seed, same steps, same weights.")
+    patience: int = Field(
+        0, ge=0, le=1000, description="Stop after this many looks at the validation pictures without progress; 0: never."
+    )
+
+
+class Explore(Task):
+    """Look into a trained model: one of its lab's operations, answered at once and kept nowhere."""
+
+    kind: ClassVar[str] = "explore"
+    asset_fields: ClassVar[tuple[str, ...]] = ("image", "other", "third")
+
+    op: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="Name of the operation.")
+    args: dict[str, Any] = Field(default_factory=dict, description="What the operation needs, JSON.")
+    image: AssetId | None = Field(None, description="A picture it looks at.")
+    other: AssetId | None = Field(None, description="A second picture.")
+    third: AssetId | None = Field(None, description="A third picture.")
+
+
 TASKS: dict[str, type[Task]] = {task.kind: task for task in (Generate, Detect, Segment)}
+"""What the command line, the HTTP API and the forms are derived from."""
+KINDS: dict[str, type[Task]] = {**TASKS, Train.kind: Train, Explore.kind: Explore}
+"""Every task a job, a card or an engine may name."""
 
 
 def make_task(kind: str, fields: dict[str, Any]) -> Task:
     """A checked task of that kind. Raises InvalidTask with one readable sentence per wrong field."""
-    if kind not in TASKS:
-        raise InvalidTask(f"There is no task called {kind!r}.", f"Choose one of: {', '.join(TASKS)}.")
+    if kind not in KINDS:
+        raise InvalidTask(f"There is no task called {kind!r}.", f"Choose one of: {', '.join(KINDS)}.")
     try:
-        return TASKS[kind].model_validate(fields)
+        return KINDS[kind].model_validate(fields)
     except ValidationError as error:
         raise InvalidTask(_sentence(error), "Correct the value and run again; nothing was lost.") from error
 

@@ -8,7 +8,7 @@ import pytest
 from studio.cards import load_cards, read_cards
 from studio.config import Config
 from studio.engines.base import ENGINES
-from studio.tasks import TASKS, make_task
+from studio.tasks import KINDS, make_task
 from studio.weights.cardfile import to_toml
 from studio.weights.fetch import Hub
 from studio.weights.hubcache import Repo, safe_name
@@ -28,7 +28,7 @@ def test_a_card_says_what_it_is_and_under_which_licence(card):
     assert card.summary.endswith(".")
     assert card.licence
     assert card.licence_url.startswith("https://")
-    assert set(card.tasks) <= set(TASKS)
+    assert set(card.tasks) <= set(KINDS)
 
 
 @every_card
