@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -153,7 +154,7 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
     quiet_gradio(config)
     listener = listen(config)
     front = Front()
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             Guard(front, config),
             log_level="warning",
@@ -181,8 +182,10 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
 
     async def serve() -> None:
         threading.Thread(target=grow, args=(asyncio.get_running_loop(),), name="page", daemon=True).start()
-        await server.serve(sockets=[listener])
-        await front.close()
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            await front.close()
 
     host, port = listener.getsockname()[:2]
     say(f"Image Studio is on http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}")
@@ -194,6 +197,23 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
         studio.close()
     if failure:
         raise failure[0]
+
+
+class Server(uvicorn.Server):
+    """Ends on Ctrl+C or a termination signal and leaves the rest to `launch`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's own raises the signal once more at the end, and then the studio would never be closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {name: signal.signal(name, self.handle_exit) for name in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
 
 
 def listen(config: Config) -> socket.socket:

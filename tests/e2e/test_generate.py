@@ -90,6 +90,14 @@ def test_a_killed_app_leaves_a_job_that_can_run_again(window, serve):
     studio.kill()
 
 
+def test_the_app_ends_quietly_while_a_page_is_open(window, serve):
+    studio = serve()
+    window(studio.url)
+    studio.process.terminate()
+    assert studio.process.wait(30) == 0
+    assert "Traceback" not in (studio.folder / "server.log").read_text()
+
+
 def test_errors_stand_by_the_button(window):
     page = window().page
     page.click(RUN)
