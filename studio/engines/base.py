@@ -78,4 +78,8 @@ ENGINES: dict[str, EngineSpec] = {
     "yolo": EngineSpec("studio.engines.yolo:Yolo", heavy=False),
     "sam": EngineSpec("studio.engines.sam:SamEngine", heavy=True),
     "classic": EngineSpec("studio.engines.classic:Classic", heavy=False),
+    "trainer": EngineSpec("studio.engines.trainer:Trainer", heavy=True),
+    "vae": EngineSpec("studio.engines.vae:VaeEngine", heavy=True),
+    "gan": EngineSpec("studio.engines.gan:GanEngine", heavy=True),
+    "diffusion-lab": EngineSpec("studio.engines.diffusion_lab:DiffusionLabEngine", heavy=True),
 }

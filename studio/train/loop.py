@@ -79,6 +79,14 @@ class Average:
         floats = [name for name, value in now.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.weights[n] for n in floats], [now[n].detach() for n in floats], weight)
 
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.weights)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copies into the weights it holds, so that whoever shares them sees it. Raises KeyError for other names."""
+        for name, value in self.weights.items():
+            value.copy_(state[name])
+
     @contextmanager
     def applied(self, net: nn.Module) -> Iterator[None]:
         """Within the block `net` holds the averaged weights."""

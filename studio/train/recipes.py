@@ -1,7 +1,7 @@
-"""The recipes behind `python app.py train`, by name. Data: their modules import torch and are loaded only to run.
+"""The recipes behind `python app.py train`, by name. Data: their targets import torch and are loaded only to run.
 
-A recipe's module has `train(folder, *, minutes, steps, seed, resume, report) -> metrics` and
-`evaluate(folder) -> metrics`.
+A starter recipe's module has `train(folder, *, minutes, steps, seed, resume, report) -> metrics` and
+`evaluate(folder) -> metrics`; all others name a Trainee, which `studio.train.session` trains as a run.
 """
 
 from __future__ import annotations
@@ -9,24 +9,43 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from studio.errors import NotFound
+from studio.errors import NotFound, Unsupported
+from studio.train.recipe import Recipe
 
-
-class Recipe(NamedTuple):
-    """`minutes` is the default time budget on two cores."""
-
-    module: str
-    minutes: float
-    summary: str
-
-
-RECIPES: dict[str, Recipe] = {
+_STARTERS = {
     "text-to-image": Recipe("studio.train.text_to_image", 110, "The starter's latent diffusion: words to pictures."),
     "detector": Recipe("studio.train.detector", 55, "The starter's YOLO11n: everyday things in pictures."),
     "segmenter": Recipe("studio.train.segmenter", 45, "The starter's small SAM: clicks to masks."),
 }
+
+
+def _lab(module: str, table: str) -> dict[str, Recipe]:
+    try:
+        return dict(getattr(importlib.import_module(f"studio.train.{module}"), table))
+    except (ImportError, AttributeError):
+        return {}
+
+
+RECIPES: dict[str, Recipe] = {
+    **_lab("options_vae", "RECIPES_VAE"),
+    **_lab("options_gan", "RECIPES_GAN"),
+    **_lab("options_diffusion", "RECIPES_DIFFUSION"),
+    **_STARTERS,
+}
+
+
+def find(name: str) -> Recipe:
+    """Raises NotFound for a name that is not in the table."""
+    if name not in RECIPES:
+        raise NotFound(f"There is no recipe called {name!r}.", f"Choose one of: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def of_family(family: str) -> dict[str, Recipe]:
+    """A lab's recipes, in the order of its table."""
+    return {name: recipe for name, recipe in RECIPES.items() if recipe.family == family}
 
 
 def train(
@@ -39,23 +58,20 @@ def train(
     resume: bool = False,
     report: Callable[[int, int, Mapping[str, float]], None] | None = None,
 ) -> dict[str, Any]:
-    """Runs a recipe into `folder` (checkpoints and the model) and returns its last metrics.
+    """Runs a starter recipe into `folder` (checkpoints and the model) and returns its last metrics.
 
-    Without a budget the recipe's own minutes count. Raises NotFound for a name that is not in the table.
+    Without a budget the recipe's own minutes count. Raises NotFound.
     """
-    recipe = _find(name)
+    recipe = find(name)
     if minutes is None and steps is None:
         minutes = recipe.minutes
-    run = importlib.import_module(recipe.module).train
+    run = importlib.import_module(recipe.target).train
     return dict(run(folder, minutes=minutes, steps=steps, seed=seed, resume=resume, report=report))
 
 
 def evaluate(name: str, folder: Path) -> dict[str, Any]:
-    """The metrics of the model in `folder`, on what no training sees."""
-    return dict(importlib.import_module(_find(name).module).evaluate(folder))
-
-
-def _find(name: str) -> Recipe:
-    if name not in RECIPES:
-        raise NotFound(f"There is no recipe called {name!r}.", f"Choose one of: {', '.join(RECIPES)}.")
-    return RECIPES[name]
+    """The metrics of a starter's model in `folder`, on what no training sees. Raises NotFound, Unsupported."""
+    recipe = find(name)
+    if recipe.family != "starter":
+        raise Unsupported(f"{name} is measured while it trains.", "See its run's validation metrics.")
+    return dict(importlib.import_module(recipe.target).evaluate(folder))
