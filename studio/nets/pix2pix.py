@@ -1,0 +1,82 @@
+"""Picture to picture (Isola et al. 2017): a U-Net that paints and a discriminator that judges patches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from studio.nets.gan import Verdict, levels, start
+
+
+class UNet(nn.Module):
+    """Edges float (B, 1, S, S) in -1..1 to a picture (B, 3, S, S) in -1..1.
+
+    What each halving sees is handed over to the doubling of the same size, so that lines stay where they are. There is
+    no noise input and no dropout (the paper's source of variety), so the same edges always give the same picture.
+    """
+
+    def __init__(self, *, size: int, width: int) -> None:
+        super().__init__()
+        count = levels(size)
+        channels = [width * min(4, 1 << i) for i in range(count)]
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inputs, outputs, 4, 2, 1), nn.Identity() if i == 0 else nn.BatchNorm2d(outputs))
+            for i, (inputs, outputs) in enumerate(zip([1, *channels], channels, strict=False))
+        )
+        outputs = [*channels[-2::-1], 3]
+        joined = [channels[-1], *(2 * c for c in channels[-2::-1])]
+        self.up = nn.ModuleList(
+            nn.Sequential(
+                nn.ConvTranspose2d(inputs, out, 4, 2, 1), nn.Identity() if i == count - 1 else nn.BatchNorm2d(out)
+            )
+            for i, (inputs, out) in enumerate(zip(joined, outputs, strict=True))
+        )
+        start(self)
+
+    def forward(self, edges: Tensor, condition: Tensor | None = None) -> Tensor:
+        seen = []
+        x = edges
+        for block in self.down:
+            x = block(F.leaky_relu(x, 0.2) if seen else x)
+            seen.append(x)
+        x = seen.pop()
+        for block in self.up:
+            x = block(F.relu(x))
+            if seen:
+                x = torch.cat([x, seen.pop()], 1)
+        return x.tanh()
+
+
+class PatchDiscriminator(nn.Module):
+    """Edges and picture to one score per patch (B, h, w): real texture is judged where it is, not as a whole."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(4, width, 4, 2, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, 2, 1), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 3, 1, 1),
+        )  # fmt: skip
+        start(self)
+
+    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Verdict:
+        """`pictures` (B, 3, S, S); `condition` is the edges (B, 1, S, S)."""
+        if condition is None:
+            raise ValueError("a patch discriminator judges a picture together with its edges")
+        return Verdict(self.net(torch.cat([condition, pictures], 1))[:, 0])
+
+
+def sobel(pictures: Tensor, threshold: float = 0.35) -> Tensor:
+    """Lines of pictures (B, 3, S, S) in -1..1: float (B, 1, S, S), -1 on a line, 1 on paper, greys between.
+
+    Sobel's gradient of the largest of the three colours' changes, on 3 x 3; `threshold` is the gradient, in parts of
+    black to white, from which a line is fully dark.
+    """
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=pictures.device) / 8
+    kernel = torch.stack([across, across.T])[:, None]  # (2, 1, 3, 3)
+    batch, channels, height, width = pictures.shape
+    padded = F.pad(pictures, (1, 1, 1, 1), mode="replicate").reshape(batch * channels, 1, height + 2, width + 2)
+    gradient = F.conv2d(padded, kernel).square().sum(1).sqrt()  # (B * 3, S, S), 0..about 1
+    strongest = gradient.view(batch, channels, height, width).amax(1, keepdim=True)
+    return 1 - 2 * (strongest / threshold).clamp(max=1)
