@@ -1,4 +1,4 @@
-"""When: tasks on their way. Durable (rows in SQLite), watchable, cancellable, in order.
+"""When: tasks on their way. Durable (rows in SQLite), watchable, cancellable, in order within their lane.
 
 A job belongs to the app process that took it, so two apps on one home neither run each other's jobs nor declare
 them interrupted; what a dead process left behind is: running jobs become "interrupted", queued ones are taken over.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from studio.database import Database
 from studio.errors import Cancelled, NotFound, QueueFull, StudioError
-from studio.tasks import Task, parse_task
+from studio.processes import is_alive, own_mark
+from studio.tasks import KINDS, Task, parse_task
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,13 @@ CREATE TABLE IF NOT EXISTS job (
     artifact TEXT NOT NULL DEFAULT '', app TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_state ON job (state, created);
 """
+
+
+LANES: dict[str, list[str]] = {
+    lane: [kind for kind, task in KINDS.items() if task.lane == lane] for lane in {task.lane for task in KINDS.values()}
+}
+"""Kinds of tasks by lane. A training is a lane of its own, so that a picture does not wait for minutes behind it."""
+_IN_LANE = "json_extract(task, '$.task') IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True)
@@ -117,17 +123,19 @@ class Jobs:
         self._db = Database(home / "jobs.db", _SCHEMA)
         self._execute = execute
         self._limit = limit
-        self._app = f"{os.getpid()}:{psutil.Process().create_time():.2f}"
+        self._app = own_mark()
         self._live: dict[str, Live] = {}
         self._changed = threading.Condition()
         self._closing = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Takes over what dead apps left, then runs jobs on a thread of its own."""
+        """Takes over what dead apps left, then runs jobs, each lane on a thread of its own."""
         self._recover()
-        self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
-        self._thread.start()
+        for lane in LANES:
+            thread = threading.Thread(target=self._loop, args=(lane,), name=f"jobs-{lane}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def submit(self, task: Task, card: str, *, owner: str = "local", kept: bool = True) -> Snapshot:
         """Queues the task. Raises QueueFull when `limit` jobs wait already."""
@@ -199,15 +207,16 @@ class Jobs:
         for live in list(self._live.values()):
             live.cancelled.set()
         self._notify()
-        if self._thread is not None:
-            self._thread.join(10)
+        for thread in self._threads:
+            thread.join(10)
 
     # ── inside ───────────────────────────────────────────────────────────────
 
-    def _loop(self) -> None:
+    def _loop(self, lane: str) -> None:
         while not self._closing:
             rows = self._db.rows(
-                "SELECT * FROM job WHERE state = 'queued' AND app = ? ORDER BY created LIMIT 1", (self._app,)
+                f"SELECT * FROM job WHERE state = 'queued' AND app = ? AND {_IN_LANE} ORDER BY created LIMIT 1",
+                (self._app, json.dumps(LANES[lane])),
             )
             if rows:
                 self._run(rows[0]["id"])
@@ -254,7 +263,7 @@ class Jobs:
         dead = [
             row["app"]
             for row in self._db.rows("SELECT DISTINCT app FROM job WHERE state IN ('queued', 'running')")
-            if row["app"] != self._app and not _is_alive(row["app"])
+            if row["app"] != self._app and not is_alive(row["app"])
         ]
         with self._db.transaction() as db:
             for app in dead:
@@ -295,9 +304,11 @@ class Jobs:
         )
 
     def _place(self, row: sqlite3.Row) -> int:
+        lane = KINDS[json.loads(row["task"])["task"]].lane
         ahead = self._db.rows(
-            "SELECT COUNT(*) AS n FROM job WHERE app = ? AND (state = 'running' OR (state = 'queued' AND created < ?))",
-            (row["app"], row["created"]),
+            "SELECT COUNT(*) AS n FROM job WHERE app = ? AND (state = 'running' OR (state = 'queued' AND created < ?)) "
+            f"AND {_IN_LANE}",
+            (row["app"], row["created"], json.dumps(LANES[lane])),
         )
         return int(ahead[0]["n"])
 
@@ -305,11 +316,3 @@ class Jobs:
 def id_of(value: Any) -> int:
     """Identity of an array that may be None, to see that it was replaced."""
     return 0 if value is None else id(value)
-
-
-def _is_alive(app: str) -> bool:
-    pid, _, created = app.partition(":")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == created
-    except (psutil.NoSuchProcess, ValueError):
-        return False

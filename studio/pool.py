@@ -11,7 +11,7 @@ from pathlib import Path
 
 from studio.cards import Card
 from studio.device import Device
-from studio.errors import OutOfMemory, StudioError
+from studio.errors import Cancelled, OutOfMemory, StudioError
 from studio.worker import Worker, memory_of
 
 log = logging.getLogger(__name__)
@@ -38,33 +38,30 @@ class Pool:
         self._warm = warm
         self._workers: dict[str, Worker] = {}
         self._leased: set[str] = set()
+        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.RLock()
         self._measured_file = cache / "measured-memory.json"
         self._measured = self._read_measured()
 
     @contextmanager
     def lease(self, card: Card, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Worker]:
-        """The worker of that card, loaded. It is left loaded, unless it died.
+        """The worker of that card, loaded; whoever else wants the same card waits. It is left loaded, unless it died.
 
-        Raises OutOfMemory before anything is loaded when the card cannot fit, and what the engine's loading raises.
+        Raises OutOfMemory before anything is loaded when the card cannot fit, what the engine's loading raises, and
+        Cancelled while waiting.
         """
-        with self._lock:
-            worker = self._workers.get(card.id)
-            if worker is not None and not worker.alive:
-                self._drop(card.id)
-                worker = None
-            if worker is None:
-                worker = self._start(card, is_cancelled)
-            self._leased.add(card.id)
-        try:
-            yield worker
-        finally:
-            with self._lock:
-                self._leased.discard(card.id)
-                if worker.alive:
-                    self._remember(card, worker.memory)
-                else:
-                    self._drop(card.id)
+        with self._turn(card.id, is_cancelled):
+            try:
+                worker = self._ready(card, is_cancelled)
+                yield worker
+            finally:
+                with self._lock:
+                    self._leased.discard(card.id)
+                    known = self._workers.get(card.id)
+                    if known is not None and known.alive:
+                        self._remember(card, known.memory)
+                    else:
+                        self._drop(card.id)
 
     def predicted(self, card: Card) -> int:
         """Bytes of RAM this card's worker will take at peak: measured here before, else from the card."""
@@ -91,17 +88,46 @@ class Pool:
         for id_ in list(self._workers):
             self._drop(id_)
 
-    def _start(self, card: Card, is_cancelled: Callable[[], bool]) -> Worker:
+    @contextmanager
+    def _turn(self, card_id: str, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+        """One at a time for each card; other cards go on meanwhile."""
+        with self._lock:
+            turn = self._turns.setdefault(card_id, threading.Lock())
+        while not turn.acquire(timeout=0.1):
+            if is_cancelled():
+                raise Cancelled
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def _ready(self, card: Card, is_cancelled: Callable[[], bool]) -> Worker:
+        """The loaded worker, marked as leased. Loading happens outside the lock, so that no other card waits for it."""
+        with self._lock:
+            worker = self._workers.get(card.id)
+            if worker is not None and worker.alive:
+                self._leased.add(card.id)
+                return worker
+            self._drop(card.id)
         folder = self._locate(card)
-        self._make_room(card)
-        worker = Worker(card, folder, self._device, self._cache, warm=self._warm)
+        with self._lock:
+            self._make_room(card)
+            worker = Worker(card, folder, self._device, self._cache, warm=self._warm)
+            self._workers[card.id] = worker
+            self._leased.add(card.id)
         try:
             worker.load(is_cancelled)
         except StudioError:
-            worker.close()
+            with self._lock:
+                self._drop(card.id)
             raise
-        self._workers[card.id] = worker
         return worker
+
+    def _taken(self) -> int:
+        """Bytes held now, or promised to workers at work that have not reached their peak yet."""
+        held = self.resident()
+        promised = {id_: self.predicted(self._workers[id_].card) for id_ in self._leased if id_ in self._workers}
+        return sum(max(size, promised.get(id_, 0)) for id_, size in held.items())
 
     def _make_room(self, card: Card) -> None:
         need = self.predicted(card)
@@ -113,9 +139,15 @@ class Pool:
         idle = sorted(
             (worker for id_, worker in self._workers.items() if id_ not in self._leased), key=lambda w: w.last_used
         )
-        while idle and sum(self.resident().values()) + need > self.budget:
+        while idle and self._taken() + need > self.budget:
             log.info("ending the worker of %s to make room for %s", idle[0].card.id, card.id)
             self._drop(idle.pop(0).card.id)
+        if self._leased and self._taken() + need > self.budget:
+            busy = ", ".join(self._workers[id_].card.title for id_ in sorted(self._leased) if id_ in self._workers)
+            raise OutOfMemory(
+                f"{card.title} needs about {need >> 20} MB of memory, and {busy} is at work with the rest.",
+                "Wait for it to end, or pause the training.",
+            )
 
     def _drop(self, card_id: str) -> None:
         worker = self._workers.pop(card_id, None)

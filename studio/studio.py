@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from studio.cards import Card
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
-from studio.engines.base import ENGINES
-from studio.errors import NotAllowed
+from studio.engines.base import ENGINES, Result
+from studio.errors import InvalidTask, NotAllowed, StudioError
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
 from studio.pool import Pool
-from studio.tasks import MAX_SEED, Task, make_task
+from studio.tasks import MAX_SEED, Explore, Task, Train, make_task
+from studio.train import adopt, recipes
+from studio.train.runs import AT_WORK, Run, Runs
 from studio.weights.store import Store
 
 # What each mode allows. "share": everybody sees one library; without it each session sees its own.
@@ -31,6 +33,7 @@ ABILITIES: dict[Mode, frozenset[str]] = {
     "kiosk": frozenset(),
 }
 DRAFT_DAYS = 1
+TRAINER = "trainer"  # the card whose engine trains
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Studio:
         self.library = Library(config.home)
         self.store = Store(config)
         self.downloads = Downloads(self.store.pull)
-        self.pool = Pool(budget, self.store.path, device, config.cache, warm=config.prewarm)
+        self.runs = Runs(config.home)
+        self.pool = Pool(budget, self._folder, device, config.cache, warm=config.prewarm)
         self.jobs = Jobs(config.home, self._execute, config.queue)
 
     def start(self) -> None:
@@ -144,6 +148,119 @@ class Studio:
         """Submits and watches: snapshots to the end."""
         yield from self.jobs.watch(self.submit(card_id, fields, owner=owner).id)
 
+    def explore(
+        self,
+        id: str,
+        op: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        image: str | None = None,
+        other: str | None = None,
+        third: str | None = None,
+    ) -> Result:
+        """Asks a trained model, answered at once: no job, nothing stored. `id` is a card's or a run's.
+
+        Raises InvalidTask, NotFound, and what the engine raises.
+        """
+        fields = {"op": op, "args": dict(args or {}), "image": image, "other": other, "third": third}
+        task = make_task(Explore.kind, fields)
+        card = self.explored(id)
+        assets = {id_: self.library.asset(id_).path for id_ in task.assets()}
+        with self.pool.lease(card) as engine:
+            return engine.run(task, assets, lambda *_: None, lambda: False)
+
+    def explored(self, id: str) -> Card:
+        """The card behind a card's or a run's id. A run that trained on is another card, so its model is loaded anew.
+
+        Raises NotFound.
+        """
+        known = self.store.cards().get(id)
+        if known is not None:
+            return known
+        card = adopt.passing_card(self.runs.get(id), self.runs.model(id))
+        for old in self.pool.resident():
+            if old != card.id and adopt.run_of(old) == id:
+                self.pool.unload(old)
+        return card
+
+    # ── trainings ────────────────────────────────────────────────────────────
+
+    def train(
+        self,
+        recipe: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        data: str | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+        patience: int = 0,
+        owner: str = "local",
+    ) -> Run:
+        """Queues a new run. Without a budget the recipe's own minutes count.
+
+        Raises NotFound, InvalidTask, NotAllowed (pictures of others in this mode), QueueFull.
+        """
+        known = recipes.find(recipe)
+        if known.family == "starter":
+            raise InvalidTask(f"{recipe} takes too long for a lab.", f"Use `python app.py train {recipe}`.")
+        source = data if data is not None else known.data
+        if source.partition(":")[0] not in ("stickers", "digits", "upload"):
+            self.require("share")
+        task = Train(
+            recipe=recipe,
+            run="new",
+            steps=steps,
+            minutes=minutes if steps is not None or minutes is not None else known.minutes,
+            data=source,
+            options=known.options.made(known.preset, options).model_dump(mode="json"),
+            seed=seed if seed is not None else random.randint(0, MAX_SEED),
+            patience=patience,
+        )
+        run = self.runs.create(**adopt.record(task, known, owner))
+        return self._queue(run, task.model_copy(update={"run": run.id}))
+
+    def proceed(self, id: str, *, steps: int | None = None, minutes: float | None = None) -> Run:
+        """Queues the rest of a run; a budget given here is that of the whole run from now on.
+
+        Raises NotFound, NotAllowed (it is at work), InvalidTask (nothing is left to do), QueueFull.
+        """
+        run = self.runs.get(id)
+        if run.state in AT_WORK:
+            raise NotAllowed("This run is at work already.", "Pause it first to change it.")
+        given = steps is not None or minutes is not None
+        budget = {"steps": steps, "minutes": minutes} if given else {"steps": run.steps, "minutes": run.minutes}
+        run = self.runs.update(id, **budget)
+        if run.state == "finished" and not given:
+            raise InvalidTask("This run is finished.", "Give it more minutes to go on.")
+        return self._queue(run, adopt.task_of(run))
+
+    def pause(self, id: str) -> Run:
+        """Stops a run at its next step, with a checkpoint. One that waits does not begin. Raises NotFound, NotAllowed."""
+        job = next((one for one in self.jobs.active() if getattr(one.task, "run", None) == id), None)
+        if job is None and self.runs.get(id).state == "running":
+            raise NotAllowed("This run is trained by another program.", "Stop it there, with Ctrl-C.")
+        if job is not None:
+            self.jobs.cancel(job.id)
+            if job.state == "queued":
+                self.runs.update(id, state="paused", phase="")
+        return self.runs.get(id)
+
+    def adopt(self, id: str, title: str = "") -> Card:
+        """Makes a run's model a model of the studio's own, listed in Models. Raises NotFound, NotAllowed, DiskFull."""
+        self.require("import")
+        return adopt.adopt(self.store, self.runs.get(id), self.runs.model(id), title)
+
+    def _queue(self, run: Run, task: Train) -> Run:
+        try:
+            self.jobs.submit(task, self.card(TRAINER).id, owner=run.owner)
+        except StudioError:
+            if run.step == 0:
+                self.runs.update(run.id, state="paused")
+                self.runs.delete(run.id)
+            raise
+        return run
+
     def again(self, job_or_artifact: Snapshot | Any, *, owner: str = "local") -> Snapshot:
         """The same task on the same card, with the same seed, as a new job."""
         fields = {k: v for k, v in job_or_artifact.task.to_json().items() if k != "task"}
@@ -170,6 +287,13 @@ class Studio:
     def _is_ready(self, card: Card) -> bool:
         return card.engine in ENGINES and self.store.state(card).status == "ready"
 
+    def _folder(self, card: Card) -> Path:
+        """What an engine is given: the verified files of a card, the model of a run, the home for the trainer."""
+        run = adopt.run_of(card.id)
+        if run is not None:
+            return self.runs.model(run)
+        return self.config.home if card.engine == TRAINER else self.store.path(card)
+
     def _execute(self, job: Snapshot, live: Live) -> str:
         card = self.card(job.card)
         assets = {id_: self.library.asset(id_).path for id_ in job.task.assets()}
@@ -181,6 +305,8 @@ class Studio:
         with self.pool.lease(card, live.cancelled.is_set) as engine:
             live.progress(0, 0, "running")
             result = engine.run(job.task, assets, lambda kind, values: events[kind](*values), live.cancelled.is_set)
+        if isinstance(job.task, Train):  # its outcome is the run, which the trainer keeps itself
+            return ""
         live.progress(live.total, live.total, "saving")
         self.store.touch(card)
         artifact = self.library.add(

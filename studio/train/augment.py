@@ -19,7 +19,8 @@ def augmented(pictures: Pixels, names: tuple[str, ...], rng: np.random.Generator
     unknown = set(names) - {*CHANGES, "mixup"}
     if unknown:
         raise InvalidTask(
-            f"There is no augmentation called {sorted(unknown)[0]!r}.", f"Choose from: {', '.join((*CHANGES, 'mixup'))}."
+            f"There is no augmentation called {sorted(unknown)[0]!r}.",
+            f"Choose from: {', '.join((*CHANGES, 'mixup'))}.",
         )
     if not names:
         return pictures
@@ -35,7 +36,9 @@ def preview(pictures: Pixels, names: tuple[str, ...], seed: int = 0, columns: in
     return np.concatenate([np.concatenate([column[row] for column in seen], axis=1) for row in range(len(pictures))])
 
 
-def _chain(picture: Pixels, changes: list[Callable[[Pixels, np.random.Generator], Pixels]], rng: np.random.Generator) -> Pixels:
+def _chain(
+    picture: Pixels, changes: list[Callable[[Pixels, np.random.Generator], Pixels]], rng: np.random.Generator
+) -> Pixels:
     for change in changes:
         picture = change(picture, rng)
     return picture

@@ -72,11 +72,11 @@ class Data:
         """`count` training pictures by chance, augmented, (B, 3, S, S) in -1..1, and their labels int64 (B,)."""
         import torch
 
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
         rng = np.random.default_rng(seed)
         chosen = self.train[rng.integers(len(self.train), size=count)]
         pictures = augmented(self.pictures[chosen], tuple(augment), rng)
-        return _floats(pictures), torch.from_numpy(self.labels[chosen])
+        return _floats(pictures), torch.from_numpy(self.labels[chosen]).to(torch.get_default_device())
 
 
 def load(source: str, size: int, seed: int = 0, *, home: Path | None = None, owner: str | None = None) -> Data:
@@ -94,9 +94,9 @@ def load(source: str, size: int, seed: int = 0, *, home: Path | None = None, own
     count = len(found.pictures)
     if count < FEWEST:
         broken = f" {len(found.broken)} files could not be read: {'; '.join(found.broken[:3])}." if found.broken else ""
-        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        there = "There is 1 picture" if count == 1 else f"There are {count} pictures"
         raise TooFew(
-            f"There {'is' if count == 1 else 'are'} {pictures} to learn from; a training needs at least {FEWEST}.{broken}",
+            f"{there} to learn from; a training needs at least {FEWEST}.{broken}",
             "Add pictures, or choose the stickers; a few hundred pictures give a good result.",
         )
     order = np.random.default_rng(seed).permutation(count)
@@ -132,4 +132,5 @@ def _floats(pictures: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 (B, S, S, 3) -> float (B, 3, S, S) in -1..1."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    found = torch.from_numpy(np.ascontiguousarray(pictures)).to(torch.get_default_device())
+    return found.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

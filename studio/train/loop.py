@@ -66,6 +66,11 @@ class Plan:
         return min(1.0, (step + 1) / max(1, self.warmup)) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The randomness of one step, the same however the run came there."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed * 1_000_003 + step)
+
+
 class Average:
     """Exponential moving average of a network's weights, faster in the first steps."""
 
@@ -249,7 +254,7 @@ def _gradients(
     params = [p for p in net.parameters() if p.requires_grad]
 
     def lane(index: int) -> tuple[dict[str, float], tuple[Tensor | None, ...]]:
-        generator = torch.Generator().manual_seed((seed * lanes + index) * 1_000_003 + step)
+        generator = step_generator(seed * lanes + index, step)
         value, metrics = loss(step, generator)
         grads = torch.autograd.grad(value, params, allow_unused=True)
         named = {"loss": value, **metrics}

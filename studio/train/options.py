@@ -49,7 +49,9 @@ class Options(BaseModel):
     )
     optimizer: Optimizer = Field("AdamW", title="Optimizer", description="The rule that turns gradients into steps.")
     schedule: Schedule = Field(
-        "CosineAnnealingLR", title="Schedule", description="How the learning rate changes from the first step to the last."
+        "CosineAnnealingLR",
+        title="Schedule",
+        description="How the learning rate changes from the first step to the last.",
     )
     clip: float = Field(
         1.0, ge=0, le=1000, title="Gradient clipping", description="Gradients are scaled down to this norm. 0 is off."
@@ -76,5 +78,7 @@ class Options(BaseModel):
             parts = []
             for item in error.errors():
                 name = ".".join(str(part) for part in item["loc"])
-                parts.append(f"{name}: {item['msg'].removeprefix('Value error, ')} (it was {str(item['input'])[:60]!r})")
+                parts.append(
+                    f"{name}: {item['msg'].removeprefix('Value error, ')} (it was {str(item['input'])[:60]!r})"
+                )
             raise InvalidTask("; ".join(parts) + ".", "Correct the setting and start again.") from error

@@ -1,10 +1,10 @@
 """The record of trainings: one folder each, written by whoever trains, read by the page. No torch.
 
-    <home>/runs/<id>/run.json         what was asked, how far it is
-                     metrics.jsonl    {"step", "seconds", name: value} a line; validation names begin with "valid_"
-                     samples/<name>/<step>.png
-                     last.pt best.pt  checkpoints
-                     model/           what the lab opens: model.safetensors, config.json, facts.json
+<home>/runs/<id>/run.json         what was asked, how far it is
+                 metrics.jsonl    {"step", "seconds", name: value} a line; validation names begin with "valid_"
+                 samples/<name>/<step>.png
+                 last.pt best.pt  checkpoints
+                 model/           what the lab opens: model.safetensors, config.json, facts.json
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Runs:
         """A new run, waiting. `fields` are those of Run but `id`."""
         now = time.time()
         stamp = time.strftime("%m%d-%H%M%S", time.localtime(now))
-        id_ = f"{fields['recipe']}-{stamp}-{secrets.token_hex(2)}"
+        id_ = f"{fields['recipe']}-{stamp}-{secrets.token_hex(4)}"
         run = Run(id=id_, created=now, updated=now, **fields)
         self._write(run)
         return run
@@ -182,7 +182,7 @@ class Runs:
         return run
 
     def begin(self, id_: str) -> FileLock:
-        """Marks the run as trained by this process; hold the lock as long. Raises NotAllowed where another trains it."""
+        """Marks the run as trained by this process as long as it holds the lock. Raises NotAllowed where another does."""
         lock = FileLock(self.folder(id_) / "run.lock")
         try:
             lock.acquire(timeout=0)
