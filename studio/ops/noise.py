@@ -41,12 +41,12 @@ class Schedule:
     @property
     def kept(self) -> NDArray[np.float64]:
         """alpha-bar, the product of 1 - beta up to each level: (steps,), falling."""
-        return np.cumprod(1 - self.betas)
+        return np.cumprod(1 - self.betas, dtype=np.float64)
 
     @property
     def snr(self) -> NDArray[np.float64]:
         """Signal-to-noise ratio kept / (1 - kept): (steps,), falling."""
-        return self.kept / (1 - self.kept)
+        return np.asarray(self.kept / (1 - self.kept), dtype=np.float64)
 
     @property
     def posterior_variance(self) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from studio.nets.denoiser import Config, Denoiser, Process
 from studio.ops import reverse
+from studio.train import descent
 from studio.train.data import Data
 from studio.train.diffusion_losses import Hybrid, Noisy, loss_of
 from studio.train.gan_measure import RandomFeatures, kernel_distance
@@ -42,7 +43,7 @@ CLASSIFIER_WEIGHT = 0.1
 class DiffusionTrainee:
     """What the three have in common; a subclass names its process."""
 
-    watched = "valid_loss"
+    watched = "loss"
     watched_falls = True
     process: ClassVar[Process]
     schedule: ClassVar[str] = "linear"
@@ -65,9 +66,7 @@ class DiffusionTrainee:
             torch.manual_seed(seed)
             self.net = Denoiser(self.config).to(self.place)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimizer: torch.optim.Optimizer = getattr(torch.optim, options.optimizer)(
-            self.net.parameters(), lr=options.rate
-        )
+        self.optimizer = descent.optimizer(options.optimizer, self.net.parameters(), options.rate, betas=(0.9, 0.99))
         self.loss = loss_of(self.config)
         self.fixed = np.sort(np.random.default_rng(seed).permutation(data.valid)[: max(SHOWN, COMPARED)])
         self.features = RandomFeatures(data.batch(self.fixed))
@@ -76,8 +75,7 @@ class DiffusionTrainee:
         return {"net": self.net, "average": self.average, "optimizer": self.optimizer}
 
     def set_rate(self, scale: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.rate * scale
+        descent.set_rate(self.optimizer, scale)
 
     # ── learning ─────────────────────────────────────────────────────────────
 
@@ -128,9 +126,9 @@ class DiffusionTrainee:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """On held-out pictures, each at fixed noise: "valid_loss", the same per quarter of the noise levels
-        ("valid_q1" is the clearest), "classifier_accuracy" over all levels, "bits_per_dim_term" (the mean term of the
-        variational bound, improved DDPM), and "kernel_distance" of samples to held-out pictures.
+        """On held-out pictures, each at fixed noise: "loss", the same per quarter of the noise levels ("loss_q1" is the
+        clearest), "classifier_accuracy" over all levels, "bound" (the mean term of the variational bound in bits per
+        dimension, improved DDPM), and "kernel_distance" of samples to held-out pictures (no FID: see `gan_measure`).
         """
         self.average.eval()
         rng = np.random.default_rng(self.seed)
@@ -141,10 +139,10 @@ class DiffusionTrainee:
         noisy = self._noised(clean, u, mixed)
         out = self.average(noisy.x, noisy.time, labels.to(self.place))
         simple = self.loss.errors(out, clean.to(self.place), noisy)["simple"]
-        found = {"valid_loss": float(simple.mean())}
-        found |= {f"valid_q{k + 1}": float(part.mean()) for k, part in enumerate(simple.chunk(BINS))}
+        found = {"loss": float(simple.mean())}
+        found |= {f"loss_q{k + 1}": float(part.mean()) for k, part in enumerate(simple.chunk(BINS))}
         if isinstance(self.loss, Hybrid):
-            found["bits_per_dim_term"] = float(self.loss.bound(out, clean.to(self.place), noisy).mean())
+            found["bound"] = float(self.loss.bound(out, clean.to(self.place), noisy).mean())
         if self.average.classifier is not None:
             right = self.average.classifier(noisy.x, noisy.time).argmax(1).cpu() == labels
             found["classifier_accuracy"] = float(right.float().mean())
@@ -160,12 +158,12 @@ class DiffusionTrainee:
         )
 
     def samples(self) -> Mapping[str, Pixels]:
-        """ "samples": from fixed noise, one label after the other; "one look": held-out pictures, noised more and more
+        """ "samples": from fixed noise, one label after the other; "one_look": held-out pictures, noised more and more
         from left to right (above), and what the network sees in each at a single glance (below).
         """
         self.average.eval()
         made = self._sampled([k % len(self.names) for k in range(SHOWN)], SAMPLE_STEPS, seed=self.seed)
-        return {"samples": grid(made, 8), "one look": self._one_look()}
+        return {"samples": grid(made, 8), "one_look": self._one_look()}
 
     def _sampled(self, labels: Any, steps: int, seed: int) -> NDArray[np.float32]:
         """DDIM, or Euler for a flow: (N, 3, S, S) with the averaged weights."""
@@ -190,7 +188,7 @@ class DiffusionTrainee:
     # ── keeping ──────────────────────────────────────────────────────────────
 
     def export(self, folder: Path) -> Mapping[str, Any]:
-        """Averaged weights in half precision, some held-out pictures to try things on, config.json and facts.json."""
+        """Averaged weights in half precision, some held-out pictures to try things on, and config.json."""
         weights = {
             name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
             for name, value in self.average.state_dict().items()
@@ -201,15 +199,13 @@ class DiffusionTrainee:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(weights, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(self.config.write(), indent=1) + "\n", encoding="utf-8")
-        facts = {
+        return {
             "kind": self.process,
             "size_px": self.config.size,
             "names": list(self.names),
             "parameters": sum(p.numel() for p in self.average.parameters()),
             "pictures_inside": len(kept),
         }
-        (folder / "facts.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return facts
 
 
 class Ddpm(DiffusionTrainee):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -125,7 +125,7 @@ class Straight:
 
 def loss_of(config: Config) -> ProcessLoss:
     """The loss that belongs to a process."""
-    makers = {
+    makers: dict[str, Callable[[], ProcessLoss]] = {
         "ddpm": lambda: Epsilon(config.noise_schedule()),
         "improved-ddpm": lambda: Hybrid(config.noise_schedule()),
         "flow": Straight,
