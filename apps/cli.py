@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from apps.cli_train import train
 from studio.airgap import Airgap
 from studio.config import Config
 from studio.device import probe
@@ -396,38 +397,7 @@ def seal(config: Config) -> None:
     click.echo(f"sealed {len(shipped.seal(config.models))} files")
 
 
-# ── train, doctor ────────────────────────────────────────────────────────────
-
-
-@cli.command()
-@click.argument("recipe")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for checkpoints and the model [runs/RECIPE].")
-@click.option("--minutes", type=float, help="Time budget.")
-@click.option("--steps", type=int, help="Step budget, instead of minutes.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
-@click.option("--evaluate", type=click.Path(path_type=Path), help="Only measure the model in this folder.")
-@JSON
-@click.pass_obj
-def train(config: Config, recipe: str, out: Path | None, evaluate: Path | None, as_json: bool, **budget: Any) -> None:
-    """The recipes that made the starter weights; `train list` names them."""
-    from studio.train import recipes
-
-    if recipe == "list":
-        rows = [{"name": name, **r._asdict()} for name, r in recipes.RECIPES.items()]
-        _say(as_json, rows, "\n".join(f"{r['name']:16} {r['minutes']:>4} min  {r['summary']}" for r in rows))
-        return
-
-    def report(step: int, total: int, metrics: Mapping[str, float]) -> None:
-        click.echo(f"{step}/{total} " + " ".join(f"{key} {value:.4g}" for key, value in metrics.items()), err=True)
-
-    folder = out if out is not None else config.home / "runs" / recipe
-    metrics = (
-        recipes.evaluate(recipe, evaluate)
-        if evaluate is not None
-        else recipes.train(recipe, folder, **budget, report=report) | {"folder": str(folder)}
-    )
-    _say(as_json, metrics, "\n".join(f"{key}: {value}" for key, value in metrics.items()))
+# ── doctor ────────────────────────────────────────────────────────────
 
 
 @cli.command()
@@ -444,6 +414,9 @@ def doctor(config: Config, air_gap: bool, as_json: bool) -> None:
         _say(as_json, [dataclasses.asdict(f) for f in found], text)
         if not all(f.ok for f in found):
             raise click.exceptions.Exit(1)
+
+
+cli.add_command(train)
 
 
 def _size(size: int | None) -> str:

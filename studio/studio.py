@@ -236,7 +236,10 @@ class Studio:
         return self._queue(run, adopt.task_of(run))
 
     def pause(self, id: str) -> Run:
-        """Stops a run at its next step, with a checkpoint. One that waits does not begin. Raises NotFound, NotAllowed."""
+        """Stops a run at its next step, with a checkpoint; one that waits does not begin.
+
+        Raises NotFound, NotAllowed.
+        """
         job = next((one for one in self.jobs.active() if getattr(one.task, "run", None) == id), None)
         if job is None and self.runs.get(id).state == "running":
             raise NotAllowed("This run is trained by another program.", "Stop it there, with Ctrl-C.")

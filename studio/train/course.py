@@ -36,6 +36,9 @@ LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
 EXPLODED = 1000.0
 """How many times its best running mean a loss may reach (losses below 1 count as 1)."""
 
+LOOK_SHARE = 6.0
+"""A look is followed by at least this many times its own time of steps."""
+
 
 class Diverged(StudioError):
     """A number became infinite or nonsense; the last good checkpoint is kept."""
@@ -60,8 +63,8 @@ class Plan:
         steps, minutes: the budget of the whole run; one of them is given.
         schedule: name of the learning-rate schedule.
         patience: stop after so many looks without a better watched metric; 0: never.
-        looks: how often, over the whole budget, samples are drawn and the validation pictures judged; the first ones
-            are closer together.
+        looks: how often, at most, samples are drawn and the validation pictures judged over the whole budget; the first
+            ones are closer together.
         keep_s: seconds between checkpoints.
         log_s: seconds between lines of the curves; the first 50 steps have one each.
     """
@@ -87,7 +90,8 @@ class Plan:
 
     def look(self, progress: float) -> int:
         """How many looks are due by now."""
-        return int(self.looks * progress**0.6 + 1e-9)
+        most = self.looks if self.steps is None else min(self.looks, max(4, self.steps // 20))
+        return int(most * progress**0.6 + 1e-9)
 
 
 @dataclass
@@ -124,7 +128,7 @@ class Course:
         self._set_progress: Callable[[float], None] = getattr(trainee, "set_progress", lambda progress: None)
         self._sums: dict[str, list[float]] = {}
         self._logged = self._kept = self._started = time.monotonic()
-        self._before = 0.0
+        self._before = self._looked = self._cost = 0.0
 
     def run(self) -> dict[str, float]:
         """Trains to the end of the budget and exports the model; returns the last metrics, "steps" and "minutes".
@@ -214,8 +218,9 @@ class Course:
 
     def _look_if_due(self) -> None:
         due = self.plan.look(self._progress())
-        if due <= self.at.looked:
+        if due <= self.at.looked or self._is_costly():
             return
+        began = time.monotonic()
         self.watcher.progress(self.at.step, self.total(), "looking")
         self._log()
         found = {name: float(value) for name, value in self.trainee.validate().items()}
@@ -237,6 +242,12 @@ class Course:
             shutil.copyfile(self.folder / LAST, part := self.folder / f"{BEST}.part")
             os.replace(part, self.folder / BEST)
         self.export()
+        self._looked, self._cost = time.monotonic(), time.monotonic() - began
+
+    def _is_costly(self) -> bool:
+        """With a budget in minutes most of them go into steps; the looks at the begin and at the end are always had."""
+        soon = time.monotonic() - self._looked < LOOK_SHARE * self._cost
+        return self.plan.minutes is not None and soon and 0 < self._progress() < 1
 
     def _weigh(self, value: float | None) -> bool:
         """Whether the watched metric is the best so far."""

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import NotFound, Unsupported
+from studio.train.options_diffusion import RECIPES_DIFFUSION
+from studio.train.options_gan import RECIPES_GAN
+from studio.train.options_vae import RECIPES_VAE
 from studio.train.recipe import Recipe
 
 _STARTERS = {
@@ -21,17 +24,10 @@ _STARTERS = {
 }
 
 
-def _lab(module: str, table: str) -> dict[str, Recipe]:
-    try:
-        return dict(getattr(importlib.import_module(f"studio.train.{module}"), table))
-    except (ImportError, AttributeError):
-        return {}
-
-
 RECIPES: dict[str, Recipe] = {
-    **_lab("options_vae", "RECIPES_VAE"),
-    **_lab("options_gan", "RECIPES_GAN"),
-    **_lab("options_diffusion", "RECIPES_DIFFUSION"),
+    **RECIPES_VAE,
+    **RECIPES_GAN,
+    **RECIPES_DIFFUSION,
     **_STARTERS,
 }
 

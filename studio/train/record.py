@@ -45,7 +45,7 @@ def keep_quietly(home: Path, runs: Runs, id_: str) -> None:
     """As `keep`; where it fails the run itself is whole, so that is only logged."""
     try:
         keep(home, runs, id_)
-    except Exception:  # noqa: BLE001 - a second copy must never cost the first
+    except Exception:  # a second copy must never cost the first
         log.warning("run %s could not be recorded in MLflow", id_, exc_info=True)
 
 

@@ -182,7 +182,7 @@ class Runs:
         return run
 
     def begin(self, id_: str) -> FileLock:
-        """Marks the run as trained by this process as long as it holds the lock. Raises NotAllowed where another does."""
+        """Marks the run as this process's as long as it holds the lock. Raises NotAllowed where another trains it."""
         lock = FileLock(self.folder(id_) / "run.lock")
         try:
             lock.acquire(timeout=0)
