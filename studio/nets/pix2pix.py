@@ -35,7 +35,7 @@ class UNet(nn.Module):
         start(self)
 
     def forward(self, edges: Tensor, condition: Tensor | None = None) -> Tensor:
-        seen = []
+        seen: list[Tensor] = []
         x = edges
         for block in self.down:
             x = block(F.leaky_relu(x, 0.2) if seen else x)

@@ -20,14 +20,18 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from studio.nets.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator, Verdict
+from studio.nets.gan import DenseDiscriminator, DenseGenerator, Verdict
+from studio.train import descent
 from studio.train.data import Data
-from studio.train.gan_losses import LOSSES, clip_weights, gradient_norm, gradient_penalty, soften
+from studio.train.gan_losses import LOSSES, gradient_norm, soften
 from studio.train.gan_measure import RandomFeatures, coverage, diversity, kernel_distance
-from studio.train.options_gan import ConvGanOptions, GanOptions, WganOptions
+from studio.train.options_gan import GanOptions
+from studio.train.sheets import grid
 from studio.train.trainee import Pixels, Stateful
 
 COLUMNS, ROWS = 8, 4
+MOST_WIDE = 512
+"""Pixels that a sheet of samples may be wide."""
 JUDGED = 256
 """Made pictures that `validate` compares."""
 KEPT = 48
@@ -74,7 +78,6 @@ class Gan:
     watched = "kernel_distance"
     watched_falls = True
     kind: ClassVar[str] = "gan"
-    lazy: ClassVar[bool] = False
 
     def __init__(self, options: GanOptions, data: Data, seed: int) -> None:
         self.options, self.data = options, data
@@ -85,8 +88,10 @@ class Gan:
             fixed = torch.Generator().manual_seed(seed + 1)
             self.fixed = self.draw(JUDGED, fixed)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
-        self.g_optimizer = self._optimizer(self.generator, options.rate)
-        self.d_optimizer = self._optimizer(self.discriminator, options.rate * options.d_rate)
+        betas = (options.momentum, 0.99)
+        self.g_optimizer = descent.optimizer(options.optimizer, self.generator.parameters(), options.rate, betas)
+        d_rate = options.rate * options.d_rate
+        self.d_optimizer = descent.optimizer(options.optimizer, self.discriminator.parameters(), d_rate, betas)
         self.held_out = data.batch(some(data.valid, JUDGED))
         self.features = RandomFeatures(data.batch(some(data.train, JUDGED)))
         self.real_features = self.features(self.held_out)
@@ -173,7 +178,7 @@ class Gan:
         loss = self.loss.discriminator(real.scores, made.scores, o.smooth)
         extra, more = self.d_extra(step, batch, fake, (real, made), generator)
         (loss if extra is None else loss + extra).backward()
-        metrics = {"d_loss": float(loss.detach()), "d_norm": gradient_norm(self.discriminator), **more}
+        metrics = {"loss_d": float(loss.detach()), "grad_d": gradient_norm(self.discriminator), **more}
         self._descend(self.discriminator, self.d_optimizer)
         metrics |= self.after_d()
         return metrics | self._opinions(real.scores, made.scores)
@@ -187,7 +192,7 @@ class Gan:
         loss = self.loss.generator(verdict.scores)
         extra, more = self.g_extra(step, batch, fake, verdict, generator)
         (loss if extra is None else loss + extra).backward()
-        metrics = {"g_loss": float(loss.detach()), "g_norm": gradient_norm(self.generator), **more}
+        metrics = {"loss_g": float(loss.detach()), "grad_g": gradient_norm(self.generator), **more}
         self._descend(self.generator, self.g_optimizer)
         return metrics
 
@@ -226,8 +231,7 @@ class Gan:
 
     def set_rate(self, scale: float) -> None:
         for optimizer in (self.g_optimizer, self.d_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * scale
+            descent.set_rate(optimizer, scale)
 
     # ── what the course asks ─────────────────────────────────────────────────
 
@@ -266,22 +270,23 @@ class Gan:
 
     def samples(self) -> Mapping[str, Pixels]:
         noise, condition = self.fixed
-        count = COLUMNS * ROWS
-        return {
-            "samples": grid(self.full(self.pictures(noise[:count], None if condition is None else condition[:count])))
-        }
+        shown = slice(COLUMNS * ROWS)
+        made = self.pictures(noise[shown], None if condition is None else condition[shown])
+        return {"samples": grid(self.full(made), COLUMNS)}
 
     def export(self, folder: Path) -> Mapping[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"generator.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
-        tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}
+        learned = {f"generator.{k}" for k, _ in self.average.named_parameters()}
+        learned |= {f"discriminator.{k}" for k, _ in self.discriminator.named_parameters()}
+        # Running variances may be too small for half precision; they are few.
+        tensors = {k: (v.half() if k in learned else v).contiguous() for k, v in tensors.items()}
         kept = some(self.data.train, KEPT)
         tensors["pictures"] = torch.from_numpy(np.ascontiguousarray(self.data.pictures[kept]))
         tensors["labels"] = torch.from_numpy(np.ascontiguousarray(self.data.labels[kept]).astype(np.int64))
         save_file(tensors, folder / "model.safetensors")
         config = {
-            "trainee": f"{type(self).__module__}:{type(self).__name__}",
             "kind": self.kind,
             "options": self.options.model_dump(mode="json"),
             "names": list(self.data.names),
@@ -308,19 +313,6 @@ class Gan:
 
     # ── inside ───────────────────────────────────────────────────────────────
 
-    def _optimizer(self, net: nn.Module, rate: float) -> torch.optim.Optimizer:
-        makers: Mapping[str, dict[str, Any]] = {
-            "Adam": {"betas": (self.options.momentum, 0.99), "eps": 1e-8},
-            "AdamW": {"betas": (self.options.momentum, 0.99), "eps": 1e-8, "weight_decay": 0.0},
-            "SGD": {"momentum": self.options.momentum},
-            "RMSprop": {"alpha": 0.99},
-        }
-        name = self.options.optimizer
-        optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(net.parameters(), lr=rate, **makers[name])
-        for group in optimizer.param_groups:
-            group["peak"] = rate
-        return optimizer
-
     def _descend(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if self.options.clip > 0:
             nn.utils.clip_grad_norm_(net.parameters(), self.options.clip)
@@ -340,92 +332,6 @@ class Gan:
         torch._foreach_lerp_([mine[n] for n in floats], [theirs[n] for n in floats], 1 - decay)
 
 
-class ConvGan(Gan):
-    """DCGAN (Radford et al. 2016)."""
-
-    kind = "dcgan"
-    options: ConvGanOptions
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        o = self.options
-        return (
-            ConvGenerator(size=o.size, noise=o.noise, width=o.width),
-            ConvDiscriminator(size=o.size, width=o.width, norm=o.norm),
-        )
-
-
-class ConditionalGan(ConvGan):
-    """Both know the class (Mirza and Osindero 2014): joined to G's noise, projected in D (Miyato and Koyama 2018)."""
-
-    kind = "cgan"
-
-    @property
-    def classes(self) -> int:
-        return len(self.data.names)
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        o = self.options
-        return (
-            ConvGenerator(size=o.size, noise=o.noise, width=o.width, conditions=self.classes),
-            ConvDiscriminator(size=o.size, width=o.width, norm=o.norm, conditions=self.classes),
-        )
-
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        noise = torch.randn((count, self.options.noise), generator=generator)
-        known = torch.from_numpy(self.data.labels[self.data.train])
-        labels = known[torch.randint(0, len(known), (count,), generator=generator)]
-        return noise, F.one_hot(labels, self.classes).float()
-
-    def conditions(self, real: Tensor, labels: Tensor) -> Tensor | None:
-        return F.one_hot(labels, self.classes).float()
-
-    def samples(self) -> Mapping[str, Pixels]:
-        """One class a column, one noise a row."""
-        columns = min(self.classes, 16)
-        noise = self.fixed[0][:ROWS].repeat_interleave(columns, 0)
-        condition = torch.eye(self.classes)[:columns].repeat(ROWS, 1)
-        return {"samples": grid(self.pictures(noise, condition), columns)}
-
-
-class WGan(ConvGan):
-    """Wasserstein GAN, by clipping (Arjovsky et al. 2017) or by gradient penalty (Gulrajani et al. 2017)."""
-
-    kind = "wgan"
-    options: WganOptions
-
-    def d_extra(
-        self, step: int, batch: Batch, fake: Tensor, verdicts: tuple[Verdict, Verdict], generator: torch.Generator
-    ) -> tuple[Tensor | None, dict[str, float]]:
-        distance = {"wasserstein": float((verdicts[0].scores.mean() - verdicts[1].scores.mean()).detach())}
-        if self.options.penalty == 0:
-            return None, distance
-        shown = soften(torch.cat([batch.real, fake]), self.options.soften, generator).chunk(2)
-        penalty, norm = gradient_penalty(lambda x: self.judge(x, None), *shown, generator)
-        return self.options.penalty * penalty, {**distance, "gradient_norm": float(norm)}
-
-    def after_d(self) -> dict[str, float]:
-        if self.options.weight_clip == 0:
-            return {}
-        return {"clipped": clip_weights(self.discriminator, self.options.weight_clip)}
-
-
 def some(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """At most `count` of them, evenly spread: pictures of one class lie side by side."""
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(np.int64)]
-
-
-def grid(pictures: Tensor, columns: int = COLUMNS) -> Pixels:
-    """(N, 3, S, S) in -1..1 to one uint8 RGB picture, row by row, edge to edge."""
-    count, _, height, width = pictures.shape
-    rows = -(-count // columns)
-    canvas = np.full((rows * height, columns * width, 3), 255, np.uint8)
-    for i, picture in enumerate(to_pixels(pictures)):
-        top, left = i // columns * height, i % columns * width
-        canvas[top : top + height, left : left + width] = picture
-    return canvas
-
-
-def to_pixels(pictures: Tensor) -> Pixels:
-    """(N, 3, S, S) in -1..1 to uint8 (N, S, S, 3)."""
-    scaled = ((pictures.detach().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()

@@ -1,7 +1,7 @@
 """The trainee of progressive growing (Karras et al. 2018).
 
-How far both networks have grown follows from the step alone: each stage fades in over `stage_steps` steps and then
-stays for as many. The checkpoint holds it too, because averaged pictures are made between steps.
+How far both networks have grown follows from the step, or from the used share of the budget where the steps of a stage
+are not given. The checkpoint holds it too, because averaged pictures are made between steps.
 """
 
 from __future__ import annotations
@@ -34,15 +34,25 @@ class Growth:
         self.detail = float(state["detail"])
 
 
-def detail_at(step: int, stage_steps: int, last: int) -> float:
-    """How far to have grown at this step: `stage_steps` at 4 x 4, then fading and staying in turns, up to `last`.
+def detail_at(step: float, stage_steps: float, last: int) -> float:
+    """How far to have grown: `stage_steps` at 4 x 4, then fading and staying in turns, up to `last`.
 
-    While a stage fades in, alpha is above 0 from its first step on.
+    From the first step of its fading on a stage has an alpha above 0.
     """
     if step < stage_steps:
         return 0.0
     index, within = divmod(step - stage_steps, 2 * stage_steps)
     return float(min(last, index + min(1.0, (within + 1) / stage_steps)))
+
+
+def detail_of(progress: float, last: int) -> float:
+    """The same by the used share of the budget, 0..1; the finest stage gets the last third alone.
+
+    4 x 4 takes one part of the first two thirds, every other stage fades for one part and stays for one.
+    """
+    part = progress * 1.5 * 2 * last  # the last stage's staying is the last third
+    index, within = divmod(part - 1, 2)
+    return 0.0 if part < 1 else float(min(last, index + min(1.0, within + 1e-3)))
 
 
 class GrowingGan(Gan):
@@ -59,9 +69,15 @@ class GrowingGan(Gan):
             GrowingDiscriminator(size=o.size, width=o.width),
         )
 
+    def set_progress(self, progress: float) -> None:
+        """The used share of the budget, 0..1."""
+        if self.options.stage_steps == 0:
+            self.growth.detail = detail_of(progress, self.last)
+
     def begin(self, step: int) -> None:
         super().begin(step)
-        self.growth.detail = detail_at(step, self.options.stage_steps, self.last)
+        if self.options.stage_steps:
+            self.growth.detail = detail_at(step, self.options.stage_steps, self.last)
 
     def make(
         self, net: nn.Module, noise: Tensor, condition: Tensor | None, generator: torch.Generator | None = None

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studio.nets.gan import ConvDiscriminator, ConvGenerator, Verdict
-from studio.train.gan import Batch, ConvGan, grid
+from studio.train.gan import MOST_WIDE, Batch
+from studio.train.gan_kinds import ConvGan
 from studio.train.options_gan import InfoGanOptions
+from studio.train.sheets import grid
 from studio.train.trainee import Pixels
 
 SPREAD = 0.5
@@ -70,7 +72,7 @@ class InfoGan(ConvGan):
     def samples(self) -> Mapping[str, Pixels]:
         """Samples: one category a column, one noise a row. Codes: the first continuous code from -1 to 1."""
         o = self.options
-        columns, rows = min(o.categories, 16), 4
+        columns, rows = min(o.categories, MOST_WIDE // o.size), 4
         kinds = torch.eye(o.categories)[:columns]
         noise = self.fixed[0][:rows].repeat_interleave(columns, 0)
         still = torch.zeros(rows * columns, o.continuous)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from studio.nets.gan import Verdict
 from studio.nets.pix2pix import PatchDiscriminator, UNet, sobel
-from studio.train.gan import COLUMNS, Batch, Gan, grid, some
+from studio.train.gan import COLUMNS, Batch, Gan, some
 from studio.train.options_gan import Pix2PixOptions
+from studio.train.sheets import grid
 from studio.train.trainee import Pixels
 
 
@@ -46,7 +47,7 @@ class Pix2Pix(Gan):
         self, step: int, batch: Batch, fake: Tensor, verdict: Verdict, generator: torch.Generator
     ) -> tuple[Tensor | None, dict[str, float]]:
         difference = F.l1_loss(fake, batch.real)
-        return self.options.l1 * difference, {"l1_train": float(difference.detach())}
+        return self.options.l1 * difference, {"l1": float(difference.detach())}
 
     def validate(self) -> Mapping[str, float]:
         """L1 and PSNR (dB) on held-out pictures, beside the kernel distance of what is made from their edges."""

@@ -25,8 +25,8 @@ class Concern(NamedTuple):
 def warnings(rows: Sequence[Row]) -> list[Concern]:
     """What the curves of a run tell, worst first; empty where all is well or it is too early to say.
 
-    `rows` are in the order of steps, as in metrics.jsonl. Understood: d_loss, g_loss, d_real and d_fake (means of D(x)
-    in 0..1; absent for critics), d_norm, g_norm, diversity (1 is as varied as the data), gradient_norm (WGAN-GP).
+    `rows` are in the order of steps, as in metrics.jsonl. Understood: loss_d, loss_g, d_real and d_fake (means of D(x)
+    in 0..1; absent for critics), grad_g, valid_diversity (1 is as varied as the data), critic_norm (WGAN-GP).
     """
     found = [check(rows) for check in CHECKS]
     return [warning for warning in found if warning is not None]
@@ -43,7 +43,7 @@ def _recent(rows: Sequence[Row], name: str) -> list[float]:
 
 
 def _broken(rows: Sequence[Row]) -> Concern | None:
-    values = [value for name in ("d_loss", "g_loss") for value in _values(rows[-WINDOW:], name)]
+    values = [value for name in ("loss_d", "loss_g") for value in _values(rows[-WINDOW:], name)]
     if all(math.isfinite(value) for value in values):
         return None
     return Concern(
@@ -54,7 +54,7 @@ def _broken(rows: Sequence[Row]) -> Concern | None:
 
 
 def _diverging(rows: Sequence[Row]) -> Concern | None:
-    for name, who in (("g_loss", "generator"), ("d_loss", "discriminator")):
+    for name, who in (("loss_g", "generator"), ("loss_d", "discriminator")):
         values = _values(rows, name)
         recent = _recent(rows, name)
         early = [abs(v) for v in values[FEWEST // 2 : max(FEWEST, len(values) // 4)] if math.isfinite(v)]
@@ -72,7 +72,7 @@ def _diverging(rows: Sequence[Row]) -> Concern | None:
 
 
 def _collapsed(rows: Sequence[Row]) -> Concern | None:
-    values = _values(rows, "diversity")[-3:]
+    values = _values(rows, "valid_diversity")[-3:]
     if len(values) < 2 or max(values[-2:]) >= 0.5:
         return None
     return Concern(
@@ -105,7 +105,7 @@ def _too_weak(rows: Sequence[Row]) -> Concern | None:
 
 
 def _vanishing(rows: Sequence[Row]) -> Concern | None:
-    norms, values = _recent(rows, "g_norm"), _values(rows, "g_norm")
+    norms, values = _recent(rows, "grad_g"), _values(rows, "grad_g")
     if not norms or fmean(norms) > 1e-3 or fmean(norms) > 0.05 * max(values):
         return None
     return Concern(
@@ -116,7 +116,7 @@ def _vanishing(rows: Sequence[Row]) -> Concern | None:
 
 
 def _not_lipschitz(rows: Sequence[Row]) -> Concern | None:
-    norms = _recent(rows, "gradient_norm")
+    norms = _recent(rows, "critic_norm")
     if not norms or 0.5 < fmean(norms) < 1.5:
         return None
     return Concern(

@@ -196,11 +196,11 @@ class GrowingOptions(GanOptions):
     rate: float = Field(2e-3, gt=0, le=10, title="Learning rate", description="Of both networks; layers are equalised.")
     momentum: float = Field(0.0, ge=0, lt=1, title="Momentum", description="Adam's beta 1.")
     stage_steps: int = Field(
-        300,
-        ge=2,
+        0,
+        ge=0,
         le=100_000,
         title="Steps per stage",
-        description="Each resolution fades in over this many steps and then stays for as many.",
+        description="Each resolution fades in over so many steps, then stays for as many. 0 shares out the budget.",
     )
     r1: float = Field(
         1.0, ge=0, le=100, title="R1", description="Weight of the squared gradient at real pictures. 0 is off."
@@ -229,17 +229,17 @@ RECIPES_GAN: dict[str, Recipe] = {
         "gan:Gan", GanOptions, "GAN", "The first GAN: two fully connected networks, no convolution."
     ),
     "dcgan": _recipe(
-        "gan:ConvGan", ConvGanOptions, "DCGAN", "Convolutions and batch normalisation: noise to faces in minutes."
+        "gan_kinds:ConvGan", ConvGanOptions, "DCGAN", "Convolutions and batch normalisation: noise to faces in minutes."
     ),
     "cgan": _recipe(
-        "gan:ConditionalGan", ConvGanOptions, "Conditional GAN", "You choose the class, noise chooses the rest."
+        "gan_kinds:ConditionalGan", ConvGanOptions, "Conditional GAN", "You choose the class, noise chooses the rest."
     ),
     "wgan": _recipe(
-        "gan:WGan", WganOptions, "WGAN", "A critic that estimates a distance, kept tame by clipping its weights.",
+        "gan_kinds:WGan", WganOptions, "WGAN", "A critic that estimates a distance, kept tame by clipping its weights.",
         weight_clip=0.02, d_steps=3, optimizer="RMSprop", rate=3e-4, norm="batch",
     ),
     "wgan-gp": _recipe(
-        "gan:WGan", WganOptions, "WGAN-GP", "The critic's gradient norm is held near 1 by a penalty instead.",
+        "gan_kinds:WGan", WganOptions, "WGAN-GP", "The critic's gradient norm is held near 1 by a penalty instead.",
         penalty=10.0, d_steps=3, norm="layer", momentum=0.0,
     ),
     "infogan": _recipe(
