@@ -16,6 +16,7 @@ Paths are relative to the model's folder, or absolute.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,16 +30,18 @@ from torch.nn import functional as F
 
 from studio.cards import Card
 from studio.device import Device
-from studio.engines import diffusers_folder, samplers
+from studio.engines import attention, diffusers_folder, samplers
 from studio.engines.base import Report, Result
 from studio.engines.diffusion_load import add_loras, diffusers, limit_prompt, load, place, tiny_decoder, translated
 from studio.errors import InvalidTask, StudioError
 from studio.nets import latent_preview
 from studio.ops import fitting, infotext, vocabulary
-from studio.tasks import MAX_SEED, Generate, Task
+from studio.tasks import MAX_SEED, Explore, Generate, Task
 
 Pixels = NDArray[np.uint8]
 
+# What can be looked into: op -> function(pipeline, the card's defaults, task, report).
+LOOKS: Mapping[str, Callable[[Any, Mapping[str, Any], Explore, Report], Result]] = {"attention": attention.attention}
 STEPS = 25
 GUIDANCE = 7.0
 TINY_LATENTS = 32 * 32  # positions up to which a tiny autoencoder decodes fast enough to be the preview
@@ -89,7 +92,7 @@ class Diffusion:
         self._pipes = {"text": self._pipe}
 
     def run(self, task: Task, report: Report) -> Result:
-        """Pictures for a `Generate` task.
+        """Pictures for a `Generate` task; an `Explore` task in `LOOKS` looks into the loaded pipeline.
 
         A start picture is scaled until it covers width x height and cut to it around its centre; the mask with it.
         Width and height are rounded down to a multiple of 8 (or of what the autoencoder shrinks by). Where the task
@@ -97,6 +100,9 @@ class Diffusion:
         Repainting leaves every pixel outside the mask as it was. Picture k uses seed + k and is the same whatever
         the count. Raises InvalidTask, OutOfMemory, Unsupported, or Cancelled through `report`.
         """
+        if isinstance(task, Explore) and task.op in LOOKS:
+            with translated(self._card.title):
+                return LOOKS[task.op](self._pipe, self._card.defaults, task, report)
         if not isinstance(task, Generate):
             raise InvalidTask(f"{self._card.title} makes pictures; it cannot {task.kind}.", "Choose another model.")
         plan = self._plan(task, report)
