@@ -36,6 +36,8 @@ SHOWN = 24
 KEPT_PICTURES = 32
 SAMPLE_STEPS = 16
 COMPARED = 48
+WARMUP = 100
+"""Steps until the full rate."""
 CLASSIFIER_WEIGHT = 0.1
 """Scores of very noisy pictures are guesses; a small weight keeps their loss out of the way of clipping."""
 
@@ -67,6 +69,7 @@ class DiffusionTrainee:
             self.net = Denoiser(self.config).to(self.place)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self.optimizer = descent.optimizer(options.optimizer, self.net.parameters(), options.rate, betas=(0.9, 0.99))
+        self.scale = 1.0
         self.loss = loss_of(self.config)
         self.fixed = np.sort(np.random.default_rng(seed).permutation(data.valid)[: max(SHOWN, COMPARED)])
         self.features = RandomFeatures(data.batch(self.fixed))
@@ -75,7 +78,7 @@ class DiffusionTrainee:
         return {"net": self.net, "average": self.average, "optimizer": self.optimizer}
 
     def set_rate(self, scale: float) -> None:
-        descent.set_rate(self.optimizer, scale)
+        self.scale = scale
 
     # ── learning ─────────────────────────────────────────────────────────────
 
@@ -104,6 +107,7 @@ class DiffusionTrainee:
             wrong = F.cross_entropy(scores, labels.to(self.place))
             total = total + CLASSIFIER_WEIGHT * wrong
             found["classifier_loss"] = wrong
+        descent.set_rate(self.optimizer, self.scale * min(1.0, (step + 1) / WARMUP))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         limit = self.options.clip if self.options.clip > 0 else float("inf")

@@ -36,7 +36,7 @@ class DiffusionOptions(Options):
         "better from the average than from the last weights. 0 is off.",
     )
     width: int = Field(
-        48,
+        32,
         ge=16,
         le=128,
         multiple_of=16,
@@ -69,6 +69,7 @@ RECIPES_DIFFUSION: Mapping[str, Recipe] = {
         family="diffusion-lab",
         title="DDPM",
         options=DiffusionOptions,
+        data="stickers:nature",
     ),
     "improved-ddpm": Recipe(
         target="studio.train.diffusion_lab:ImprovedDdpm",
@@ -77,6 +78,7 @@ RECIPES_DIFFUSION: Mapping[str, Recipe] = {
         family="diffusion-lab",
         title="Improved DDPM",
         options=DiffusionOptions,
+        data="stickers:nature",
     ),
     "flow": Recipe(
         target="studio.train.diffusion_lab:Flow",
@@ -85,5 +87,6 @@ RECIPES_DIFFUSION: Mapping[str, Recipe] = {
         family="diffusion-lab",
         title="Flow matching",
         options=DiffusionOptions,
+        data="stickers:nature",
     ),
 }
