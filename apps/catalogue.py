@@ -24,12 +24,12 @@ from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
 from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
-from studio.studio import Studio
+from studio.studio import TRAINER, Studio
 from studio.weights import packs
 
 Json = dict[str, Any]
 
-GROUPS = (("generate", "Make pictures"), ("detect", "Find things"), ("segment", "Cut out"))
+GROUPS = (("generate", "Make pictures"), ("detect", "Find things"), ("segment", "Cut out"), ("explore", "Labs"))
 STATES = ("ready", "partial", "damaged", "absent")  # in the order they are listed
 ROOM = 64 * 2**20  # bytes that stay free on the disk
 
@@ -59,11 +59,12 @@ class Catalogue:
     def overview(self) -> Json:
         """All models by task, those on this device first, and the disk."""
         loaded = self.studio.pool.resident()
-        rows = [self._row(card, loaded) for card in self.studio.cards()]
+        rows = [self._row(card, loaded) for card in self.studio.cards() if card.engine != TRAINER]
         rows.sort(key=lambda row: STATES.index(row["status"]))
         groups = [
-            {"task": task, "title": title, "models": [row for row in rows if row["task"] == task]}
+            {"task": task, "title": title, "models": found}
             for task, title in GROUPS
+            if (found := [row for row in rows if row["task"] == task]) or task != "explore"
         ]
         others = [row for row in rows if row["task"] not in dict(GROUPS)]
         if others:

@@ -29,6 +29,7 @@ LIMITS = (
     ("/face/upload", PICTURE_BYTES),
     ("/api/v1/assets", PICTURE_BYTES),
     ("/face/models/import", 64 * 2**30),
+    ("/face/pictures", 2 * 2**30),
 )
 TOO_LARGE = "That is more than the studio takes at once."
 SAFE = ("GET", "HEAD", "OPTIONS")

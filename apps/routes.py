@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
-from apps import catalogue, files
+from apps import catalogue, files, learn
 from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
@@ -26,9 +26,9 @@ FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
 SCRIPTS = (
     "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js",
-    "marks.js", "models.js",
+    "marks.js", "models.js", "chart.js", "lab.js", "runs.js",
 )  # fmt: skip
-STYLES = ("theme.css", "work.css")
+STYLES = ("theme.css", "work.css", "lab.css")
 SEEN = ("id", "state", "place", "step", "total", "phase", "seconds", "remaining", "message", "hint", "artifact")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
@@ -116,6 +116,7 @@ def router(studio: Studio) -> APIRouter:
 
     files.add_routes(face, studio)
     catalogue.add_routes(face, studio)
+    learn.add_routes(face, studio)
     return face
 
 

@@ -25,6 +25,8 @@ from studio.ops import pictures as border
 Pixels = NDArray[np.uint8]
 
 STICKERS = Path(__file__).resolve().parent.parent.parent / "assets" / "stickers"
+APART = ("smileys",)
+"""Groups that are not drawn unless they are asked for."""
 WANTED = 4000
 """Pictures drawn of the stickers, over all things."""
 PICTURES_MOST = 20_000
@@ -49,22 +51,24 @@ class Found:
     broken: tuple[str, ...] = ()
 
 
-def read(source: str, size: int, *, home: Path | None = None, owner: str | None = None) -> Found:
-    """The pictures of a source at that size. Raises NotFound, InvalidTask, UnsafeFile."""
+def read(
+    source: str, size: int, *, home: Path | None = None, owner: str | None = None, limit: int = PICTURES_MOST
+) -> Found:
+    """The pictures of a source at that size, at most about `limit`. Raises NotFound, InvalidTask, UnsafeFile."""
     kind, _, rest = source.partition(":")
     if kind == "stickers":
-        return stickers(size, rest)
+        return stickers(size, rest, limit)
     if source == "digits":
         return digits(size)
     if source == "library":
-        return library(size, _needed(home, source), owner)
+        return library(size, _needed(home, source), owner, limit)
     if kind == "upload":
-        return archive(upload_path(_needed(home, source), rest), size)
+        return archive(upload_path(_needed(home, source), rest), size, limit)
     path = Path(source).expanduser()
     if path.is_dir():
-        return folder(path, size)
+        return folder(path, size, limit)
     if path.is_file():
-        return archive(path, size)
+        return archive(path, size, limit)
     raise NotFound(
         f"There are no pictures at {source!r}.",
         "Choose stickers, digits, library, or give the path of a folder or zip.",
@@ -112,13 +116,15 @@ def groups() -> tuple[str, ...]:
     return tuple(dict.fromkeys(atlas().groups))
 
 
-def stickers(size: int, group: str = "") -> Found:
+def stickers(size: int, group: str = "", limit: int = PICTURES_MOST) -> Found:
     """Every thing many times: on each background, a little turned, moved and scaled; the same pictures every time."""
     found = atlas()
     if group and group not in found.groups:
         raise InvalidTask(f"There are no stickers called {group!r}.", f"Choose one of: {', '.join(groups())}.")
-    chosen = [k for k, own in enumerate(found.groups) if not group or own == group]
+    chosen = [k for k, own in enumerate(found.groups) if own == group or (not group and own not in APART)]
     each = max(10, WANTED // len(chosen))
+    if limit < len(chosen):  # for a look at them
+        chosen, each = chosen[:: len(chosen) // limit][:limit], 1
     rng = np.random.default_rng(20_261_121)
     drawn = [
         _placed(found.stickers[k], BACKGROUNDS[(n + label) % len(BACKGROUNDS)], size, rng)
@@ -165,20 +171,22 @@ def digits(size: int) -> Found:
 # ── the user's own ───────────────────────────────────────────────────────────
 
 
-def library(size: int, home: Path, owner: str | None = None) -> Found:
+def library(size: int, home: Path, owner: str | None = None, limit: int = PICTURES_MOST) -> Found:
     """All pictures and cut-outs of the studio's library, newest first."""
-    found = [(f"{asset.name or asset.id[:8]}", asset.path.read_bytes()) for asset in Library(home).pictures(owner)]
-    return _decoded(((name, "library", data) for name, data in found[:PICTURES_MOST]), size)
+    found = [
+        (f"{asset.name or asset.id[:8]}", asset.path.read_bytes()) for asset in Library(home).pictures(owner, limit)
+    ]
+    return _decoded(((name, "library", data) for name, data in found), size)
 
 
-def folder(path: Path, size: int) -> Found:
+def folder(path: Path, size: int, limit: int = PICTURES_MOST) -> Found:
     """Every picture under a folder; with two or more sub-folders that hold pictures, they are the classes."""
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
-    names = [file.relative_to(path) for file in files[:PICTURES_MOST]]
+    names = [file.relative_to(path) for file in files[:limit]]
     return _decoded(((str(name), _class_of(name.parts), (path / name).read_bytes()) for name in names), size)
 
 
-def archive(path: Path, size: int) -> Found:
+def archive(path: Path, size: int, limit: int = PICTURES_MOST) -> Found:
     """The same of a zip. Nothing is written to disk, so no name in it can lead anywhere.
 
     Raises UnsafeFile where it would unpack to more than ZIP_BYTES, NotFound where there is no zip.
@@ -191,7 +199,7 @@ def archive(path: Path, size: int) -> Found:
                 raise UnsafeFile(
                     f"The zip unpacks to {total / 2**30:.1f} GB; {ZIP_BYTES >> 30} GB is the most.", "Make it smaller."
                 )
-            return _decoded(_entries(zipped, entries[:PICTURES_MOST]), size)
+            return _decoded(_entries(zipped, entries[:limit]), size)
     except FileNotFoundError as error:
         raise NotFound("The pictures of this training are no longer here.", "Choose them again.") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
