@@ -87,11 +87,19 @@ def _whole(name: str, value: Any, low: int, high: int, default: int) -> int:
 def _number(name: str, value: Any, low: float, high: float, default: float) -> float:
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise InvalidTask(f"{name} is a number between {low:g} and {high:g} (it was {str(value)[:60]!r}).", HINT)
     if not low <= value <= high:
         raise InvalidTask(f"{name} is between {low:g} and {high:g} (it was {value:g}).", HINT)
     return value
+
+
+def _is_finite(value: float) -> bool:
+    """False also for a whole number too large to be anything else."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _label(name: str, value: Any, names: Sequence[str]) -> int | None:

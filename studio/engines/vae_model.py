@@ -101,7 +101,7 @@ class Model:
 
     def encode(self, pictures: Pixels, labels: Tensor | None = None) -> Tensor:
         """uint8 (B, S, S, 3) -> codes (B, L)."""
-        x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         parts = zip(x.split(BATCH), _split(labels, len(x)), strict=True)
         return torch.cat([self.net.codes(some, told) for some, told in parts])
 

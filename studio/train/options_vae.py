@@ -193,7 +193,7 @@ class HvaeOptions(VaeOptions):
 
 
 def _recipe(target: str, title: str, summary: str, options: type[Options], **more: Any) -> Recipe:
-    return Recipe(f"studio.train.{target}", 4, summary, "vae", title, options, **more)
+    return Recipe(f"studio.train.{target}", 4, summary, "vae", title, options, **{"data": "stickers:smileys", **more})
 
 
 RECIPES_VAE: Mapping[str, Recipe] = {
