@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from studio.nets.sam import STARTER, build_sam
+from studio.ops.refine import to_edges
 from studio.train.loop import Plan, Report, fit
 from studio.train.photographs import photographs
 from studio.train.regions import Regions, regions
@@ -345,7 +346,9 @@ def evaluate(
 
     Every thing is asked for by one click (its innermost pixel), by one click anywhere in it, and by its exact box.
     Returns "click_iou" (the mask of the highest predicted IoU), "best_of_3_iou" (the best of the click's three masks),
-    "random_click_iou", "box_iou" (the single mask), their "..._small" for things below 1 % of the picture, and counts.
+    "random_click_iou", "box_iou" (the single mask); "refined_..." are the same masks after `studio.ops.refine`, as the
+    studio shows them; "cut_in_box_iou" is what that refinement makes of a box without any network; "..._small" is for
+    things below 1 % of the picture.
     """
     rng = np.random.default_rng(first)
     drawn = (scene(first + i, mode="scatter", size=size_px, photos=photographs()) for i in range(scenes))
@@ -398,11 +401,17 @@ def _answers(
             box = around(mask[None], rng, jitter=0)[0]
             boxed, _, _ = predictor.predict(box=box, multimask_output=False)
             each = [_iou(answer, mask) for answer in three]
+            here, corners = innermost(mask)[None], (box[0], box[1], box[2], box[3])
+            refined = [_iou(to_edges(picture, answer, clicks=here), mask) for answer in three]
             row = {
                 "click_iou": each[int(scores.argmax())],
                 "best_of_3_iou": max(each),
                 "random_click_iou": _iou(any_three[int(any_scores.argmax())], mask),
                 "box_iou": _iou(boxed[0], mask),
+                "refined_click_iou": refined[int(scores.argmax())],
+                "refined_best_of_3_iou": max(refined),
+                "refined_box_iou": _iou(to_edges(picture, boxed[0], box=corners), mask),
+                "cut_in_box_iou": _iou(to_edges(picture, np.ones_like(mask), box=corners), mask),
                 "share": float(mask.mean()),
             }
             for name, value in row.items():
