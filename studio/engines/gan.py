@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from studio.cards import Card
@@ -60,7 +61,7 @@ def load(folder: Path) -> Player:
     file = folder / "model.safetensors"
     try:
         tensors = load_file(file)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise IntegrityError(f"{file.name} of this GAN cannot be read: {error}.", "Get the model again.") from error
     try:
         return _player(config, tensors)

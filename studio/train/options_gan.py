@@ -76,7 +76,7 @@ class GanOptions(Options):
         description="Real pictures count as 1 minus this, so that D is never quite sure. For the logistic losses.",
     )
     soften: tuple[Change, ...] = Field(
-        ("colour", "shift"),
+        ("shift",),
         title="DiffAugment",
         description="Random changes to what D sees, real and made alike, so that it learns nothing by heart.",
     )
@@ -251,7 +251,7 @@ RECIPES_GAN: dict[str, Recipe] = {
     ),
     "stylegan2": _recipe(
         "gan_style:StyleGan", StyleGanOptions, "StyleGAN2, small", "Styles per layer: mix coarse, middle and fine.",
-        width=16, ema=0.998,
+        width=16, batch=16, ema=0.99,
     ),
     "progressive-gan": _recipe(
         "gan_growing:GrowingGan", GrowingOptions, "Progressive growing", "Starts at 4 × 4 and grows while it learns.",
