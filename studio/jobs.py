@@ -193,6 +193,16 @@ class Jobs:
         rows = self._db.rows(f"SELECT * FROM job {where} ORDER BY created DESC LIMIT ?", (*values, limit))
         return [self._snapshot(row) for row in rows]
 
+    def forget(self, before: float) -> None:
+        """Clears jobs that ended before that time (seconds since the epoch) from the history."""
+        with self._db.transaction() as db:
+            db.execute("DELETE FROM job WHERE finished < ?", (before,))
+
+    def assets(self) -> set[str]:
+        """Ids of all assets that jobs of the history name: whoever runs one again needs them."""
+        tasks = (parse_task(json.loads(row["task"])) for row in self._db.rows("SELECT task FROM job"))
+        return {id_ for task in tasks for id_ in task.assets()}
+
     def active(self, owner: str | None = None) -> list[Snapshot]:
         """Running and waiting jobs of this app, in order."""
         rows = self._db.rows(

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -196,7 +196,7 @@ class Library:
             db.execute("UPDATE artifact SET kept = 1 WHERE id = ?", (id,))
 
     def discard(self, id: str) -> None:
-        """Takes it off the list; `keep` brings it back until `drop_drafts` deletes it."""
+        """Takes it off the list; `keep` brings it back until `tidy` deletes it."""
         with self._db.transaction() as db:
             db.execute("UPDATE artifact SET kept = 0 WHERE id = ?", (id,))
 
@@ -217,10 +217,18 @@ class Library:
         for row in rows:
             self._drop_orphan(row["asset"])
 
-    def drop_drafts(self, older_than: float) -> None:
-        """Deletes unkept artifacts made before that time (seconds since the epoch)."""
-        for row in self._db.rows("SELECT id FROM artifact WHERE kept = 0 AND created < ?", (older_than,)):
+    def tidy(self, drafts_before: float, kept_before: float = 0.0, spared: Collection[str] = ()) -> None:
+        """Deletes what nobody will miss. Times are seconds since the epoch.
+
+        Unkept artifacts made before `drafts_before`, kept ones made before `kept_before`, and assets brought in before
+        `drafts_before` that no artifact names and that are not among the `spared` ids.
+        """
+        query = "SELECT id FROM artifact WHERE created < CASE WHEN kept THEN ? ELSE ? END"
+        for row in self._db.rows(query, (kept_before, drafts_before)):
             self.delete(row["id"])
+        for row in self._db.rows("SELECT id FROM asset WHERE created < ?", (drafts_before,)):
+            if row["id"] not in spared:
+                self._drop_orphan(row["id"])
 
     def lineage(self, id: str, depth: int = 8) -> Ancestry:
         """The artifact, what it was made from, and what made those, `depth` generations back."""
@@ -251,7 +259,7 @@ class Library:
             _write(thumb, pictures.thumbnail(pixels))
         with self._db.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO asset VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET created = excluded.created",
                 (id_, kind, pixels.shape[1], pixels.shape[0], time.time(), name),
             )
         return self.asset(id_)

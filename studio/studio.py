@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from studio import cards, exports, worker
 from studio.cards import Card
@@ -26,13 +28,32 @@ from studio.train import adopt, recipes
 from studio.train.runs import AT_WORK, Run, Runs
 from studio.weights.store import Store
 
+log = logging.getLogger(__name__)
+
 # What each mode allows. "share": everybody sees one library; without it each session sees its own.
 ABILITIES: dict[Mode, frozenset[str]] = {
     "local": frozenset({"download", "import", "delete", "share"}),
     "space": frozenset({"download"}),
     "kiosk": frozenset(),
 }
-DRAFT_DAYS = 1
+
+
+class Retention(NamedTuple):
+    """Days until drafts and unused uploads go, until jobs leave the history, until kept results go (None: never)."""
+
+    drafts: float
+    jobs: float
+    kept: float | None
+
+
+# Who lives alone with the studio keeps everything; a public page and an exhibition must run for months.
+RETENTION: dict[Mode, Retention] = {
+    "local": Retention(1, 90, None),
+    "space": Retention(1, 7, 7),
+    "kiosk": Retention(1, 1, 1),
+}
+DAY_S = 86_400
+TIDY_EVERY_S = 6 * 3600
 TRAINER = "trainer"  # the card whose engine trains
 
 
@@ -68,18 +89,27 @@ class Studio:
         self.runs = Runs(config.home)
         self.pool = Pool(budget, self._folder, device, config.cache, warm=config.prewarm)
         self.jobs = Jobs(config.home, self._execute, config.queue)
+        self._closing = threading.Event()
 
     def start(self) -> None:
         """Begins to run jobs. Nothing runs before this."""
-        self.library.drop_drafts(time.time() - DRAFT_DAYS * 86400)
         self.jobs.start()
+        threading.Thread(target=self._tidy_often, name="tidy", daemon=True).start()
 
     def prewarm(self) -> None:
         """Gets the heavy libraries ready in the background, once the page is up."""
         if self.config.prewarm:
             worker.prewarm()
 
+    def tidy(self) -> None:
+        """Deletes what the mode does not keep, see RETENTION."""
+        now, days = time.time(), RETENTION[self.config.mode]
+        self.jobs.forget(now - days.jobs * DAY_S)
+        kept_before = 0.0 if days.kept is None else now - days.kept * DAY_S
+        self.library.tidy(now - days.drafts * DAY_S, kept_before, self.jobs.assets())
+
     def close(self) -> None:
+        self._closing.set()
         self.downloads.close()
         self.jobs.close()
         self.pool.close()
@@ -286,6 +316,15 @@ class Studio:
             sum(job.state == "running" for job in active),
             sum(job.state == "queued" for job in active),
         )
+
+    def _tidy_often(self) -> None:
+        while True:
+            try:
+                self.tidy()
+            except StudioError as error:  # a full disk, say; the studio works on and tries again
+                log.warning("nothing was tidied: %s", error.message)
+            if self._closing.wait(TIDY_EVERY_S):
+                return
 
     def _is_ready(self, card: Card) -> bool:
         return card.engine in ENGINES and self.store.state(card).status == "ready"

@@ -161,3 +161,19 @@ def test_history_is_newest_first_and_by_owner(jobs, work):
     finish(jobs, theirs)
     assert [job.id for job in jobs.history()] == [theirs.id, mine.id]
     assert [job.id for job in jobs.history(owner="someone")] == [theirs.id]
+
+
+def test_old_jobs_leave_the_history_and_live_ones_stay(jobs, work):
+    work.release.set()
+    done = finish(jobs, jobs.submit(TASK, "card"))
+    jobs.forget(done.created)
+    assert [job.id for job in jobs.history()] == [done.id]
+    jobs.forget(time.time() + 1)
+    assert jobs.history() == []
+
+
+def test_the_assets_of_all_jobs_are_known(jobs, work):
+    work.release.set()
+    finish(jobs, jobs.submit(Generate(prompt="x", image="a" * 64, seed=1), "card"))
+    finish(jobs, jobs.submit(Generate(prompt="y", seed=1), "card"))
+    assert jobs.assets() == {"a" * 64}

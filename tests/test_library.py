@@ -1,5 +1,6 @@
 import errno
 import os
+import time
 
 import numpy as np
 import pytest
@@ -71,10 +72,40 @@ def test_a_draft_is_listed_once_it_is_kept(library):
 def test_drafts_go_with_time(library):
     draft = generated(library, kept=False)
     kept = generated(library, BLUE)
-    library.drop_drafts(older_than=draft.created + 100)
+    library.tidy(draft.created + 100)
     with pytest.raises(NotFound):
         library.get(draft.id)
     assert library.get(kept.id)
+
+
+def test_uploads_go_when_nobody_used_them(library):
+    used, queued, unused = (library.add_image(np.full((4, 4, 3), shade, np.uint8)) for shade in (1, 2, 3))
+    library.add(Detect(image=used.id), "yolo", "", Result(data={}))
+    library.tidy(time.time() + 100, spared={queued.id})
+    assert library.asset(used.id).path.is_file()
+    assert library.asset(queued.id).path.is_file()
+    assert not unused.path.exists()
+    with pytest.raises(NotFound):
+        library.asset(unused.id)
+
+
+def test_a_picture_brought_in_again_is_new_again(library):
+    picture = library.add_image(RED)
+    middle = time.time()
+    time.sleep(0.01)
+    library.add_image(RED)
+    library.tidy(middle)
+    assert library.asset(picture.id).path.is_file()
+
+
+def test_kept_results_go_only_where_asked(library):
+    kept = generated(library)
+    library.tidy(kept.created + 100, kept_before=kept.created - 100)
+    assert library.get(kept.id)
+    library.tidy(kept.created + 100, kept_before=kept.created + 100)
+    with pytest.raises(NotFound):
+        library.get(kept.id)
+    assert not kept.outputs[0].path.exists()
 
 
 def test_lineage_goes_back_to_what_was_brought_in(library):

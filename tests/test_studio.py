@@ -1,8 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 
+from studio.engines.base import Result
 from studio.errors import InvalidTask, NotAllowed, NotFound, Unsupported
 from studio.studio import Studio
+from studio.tasks import Detect
 from tests.fakes import DEVICE
 
 PICTURE = np.zeros((90, 120, 3), np.uint8)
@@ -35,7 +39,7 @@ def test_the_same_seed_gives_the_same_picture_and_none_draws_one(studio):
     first = finish(studio, studio.submit("paced", {"prompt": "x"}))
     artifact = studio.library.get(first.artifact)
     again = finish(studio, studio.again(artifact))
-    assert studio.library.get(again.artifact).outputs == artifact.outputs
+    assert [a.id for a in studio.library.get(again.artifact).outputs] == [a.id for a in artifact.outputs]
     other = finish(studio, studio.submit("paced", {"prompt": "x"}))
     assert studio.library.get(other.artifact).task.seed != artifact.task.seed
 
@@ -105,6 +109,19 @@ def test_modes_differ_where_it_matters(config, mode, allowed):
     if not allowed:
         with pytest.raises(NotAllowed, match=mode):
             studio.require("import")
+
+
+@pytest.mark.parametrize(
+    ("mode", "days", "left"), [("local", 60, 1), ("space", 6, 1), ("space", 8, 0), ("kiosk", 2, 0)]
+)
+def test_what_a_public_place_keeps_goes_with_time(config, monkeypatch, mode, days, left):
+    studio = Studio(config.model_copy(update={"mode": mode}), DEVICE)
+    picture = studio.library.add_image(PICTURE)
+    studio.library.add(Detect(image=picture.id), "paced", "", Result())
+    today = time.time()
+    monkeypatch.setattr("studio.studio.time.time", lambda: today + days * 86_400)
+    studio.tidy()
+    assert len(studio.library.list()) == left
 
 
 def test_export_formats_follow_the_kind(studio):
