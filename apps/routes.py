@@ -26,9 +26,10 @@ FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
 SCRIPTS = (
     "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js",
-    "marks.js", "models.js", "chart.js", "lab.js", "runs.js", "difflab.js", "difflab-views.js",
+    "marks.js", "models.js", "chart.js", "lab.js", "runs.js", "vae.js", "vae_walk.js", "vae_judge.js",
+    "difflab.js", "difflab-views.js", "gan.js",
 )  # fmt: skip
-STYLES = ("theme.css", "work.css", "lab.css", "difflab.css")
+STYLES = ("theme.css", "work.css", "lab.css", "vae.css", "difflab.css", "gan.css")
 SEEN = ("id", "state", "place", "step", "total", "phase", "seconds", "remaining", "message", "hint", "artifact")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from apps import detect, diffusion_lab, generate, library, models, pieces, runs, segment
+from apps import detect, diffusion_lab, gan_lab, generate, library, models, pieces, runs, segment, vae_lab
 from apps.widgets import Face, Receiver, on, on_data
 from studio.errors import NotFound
 from studio.studio import Studio
@@ -29,6 +29,8 @@ TABS = (
     Tab("generate", "Generate", generate.build),
     Tab("detect", "Detect", detect.build),
     Tab("segment", "Segment", segment.build),
+    Tab("vae", "VAE", vae_lab.build),
+    Tab("gan", "GAN", gan_lab.build),
     Tab("diffusion", "Diffusion", diffusion_lab.build),
     Tab("library", "Library", library.build),
     Tab("runs", "Runs", runs.build),

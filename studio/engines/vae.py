@@ -61,7 +61,7 @@ class VaeEngine:
         """Loads config.json and the weights. Raises IntegrityError where they are damaged or do not fit."""
         self._title = card.title
         try:
-            self.model = open_model(folder, device)
+            self.model = open_model(folder)
         except StudioError:
             raise
         except Exception as error:

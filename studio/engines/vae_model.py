@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from studio.device import Device
 from studio.nets import coders
 from studio.ops import fitting
 
@@ -126,15 +125,15 @@ class Model:
         return int(np.square(made - picture).mean(axis=(1, 2, 3)).argmin())
 
 
-def open_model(folder: Path, device: Device) -> Model:
+def open_model(folder: Path) -> Model:
     """The model in `folder`. Raises OSError, ValueError, KeyError and what torch and safetensors raise."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kind = "tiny" if config.get("_class_name") == "AutoencoderTiny" else "lab"
-    return _OPENERS[kind](folder, config, device)
-
-
-def _open_lab(folder: Path, config: dict[str, Any], device: Device) -> Model:
     torch.set_num_threads(1)  # a drag decodes one small picture: threads that meet cost more than they save
+    kind = "tiny" if config.get("_class_name") == "AutoencoderTiny" else "lab"
+    return _OPENERS[kind](folder, config)
+
+
+def _open_lab(folder: Path, config: dict[str, Any]) -> Model:
     tensors = load_file(str(folder / "model.safetensors"))
     lab = {name.removeprefix(LAB): value for name, value in tensors.items() if name.startswith(LAB)}
     net = coders.build(config["network"], config["arguments"])
@@ -144,14 +143,13 @@ def _open_lab(folder: Path, config: dict[str, Any], device: Device) -> Model:
     return Model(net.to(memory_format=torch.channels_last), config, lab)
 
 
-def _open_tiny(folder: Path, config: dict[str, Any], device: Device) -> Model:
+def _open_tiny(folder: Path, config: dict[str, Any]) -> Model:
     from studio.engines import vae_tiny
 
-    torch.set_num_threads(max(1, device.cores))
     return Model(*vae_tiny.load(folder, config))
 
 
-_OPENERS: dict[str, Callable[[Path, dict[str, Any], Device], Model]] = {"lab": _open_lab, "tiny": _open_tiny}
+_OPENERS: dict[str, Callable[[Path, dict[str, Any]], Model]] = {"lab": _open_lab, "tiny": _open_tiny}
 
 
 def _split(labels: Tensor | None, count: int) -> list[Tensor | None]:

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from studio.nets import torchvision_guard
+from studio.nets.autoencoder_tiny import AutoencoderTiny
 from studio.ops import fitting
 from studio.train import sources
 from studio.train.coder_export import principal
 
 SIZE = 128
-STICKERS = 48
+STICKERS = 24
 
 
 class TinyCoder:
@@ -26,18 +27,16 @@ class TinyCoder:
 
     size, latents, classes = SIZE, 0, 0
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: AutoencoderTiny) -> None:
         self.net = net
-        self.channels = int(net.config.latent_channels)
-        self.side = SIZE // 2 ** (len(net.config.encoder_block_out_channels) - 1)
+        self.channels, self.side = net.channels, SIZE // net.reduction
         self.code_size = self.channels * self.side**2
 
     def codes(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.net.encoder(x).flatten(1).float()
+        return self.net.encode(x).flatten(1)
 
     def pictures(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        made: Tensor = self.net.decoder(z.reshape(len(z), self.channels, self.side, self.side))
-        return made
+        return self.net.decode(z.reshape(len(z), self.channels, self.side, self.side))
 
     def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor | None:
         return None
@@ -45,11 +44,10 @@ class TinyCoder:
 
 def load(folder: Path, config: dict[str, Any]) -> tuple[TinyCoder, dict[str, Any], dict[str, Tensor]]:
     """Network, config and the lab's tensors, for `vae_model.Model`."""
-    torchvision_guard.install()
-    from diffusers import AutoencoderTiny
-
-    net: Any = AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
-    coder = TinyCoder(net.eval().requires_grad_(False))
+    net = AutoencoderTiny(config)
+    weights = load_file(str(folder / "diffusion_pytorch_model.safetensors"))
+    net.load_state_dict({name: value.float() for name, value in weights.items()})
+    coder = TinyCoder(net.eval().requires_grad_(False).to(memory_format=torch.channels_last))
     pictures, labels, names = _stickers()
     with torch.inference_mode():
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1)
@@ -72,7 +70,7 @@ def load(folder: Path, config: dict[str, Any]) -> tuple[TinyCoder, dict[str, Any
 
 
 def _stickers() -> tuple[Any, Tensor, tuple[str, ...]]:
-    """Every fourth shipped sticker on a plain colour, labelled with its group."""
+    """Shipped stickers from all groups, each on a plain colour, labelled with its group."""
     atlas = sources.atlas()
     groups = sources.groups()
     chosen = list(range(0, len(atlas.names), max(1, len(atlas.names) // STICKERS)))[:STICKERS]
