@@ -75,8 +75,10 @@ class EngineSpec(NamedTuple):
 
 ENGINES: dict[str, EngineSpec] = {
     "diffusion": EngineSpec("studio.engines.diffusion:Diffusion", heavy=True),
+    "fast-diffusion": EngineSpec("studio.engines.fast_diffusion:FastDiffusion", heavy=False),
     "yolo": EngineSpec("studio.engines.yolo:Yolo", heavy=False),
     "sam": EngineSpec("studio.engines.sam:SamEngine", heavy=True),
+    "fast-sam": EngineSpec("studio.engines.sam:SamEngine", heavy=False),
     "classic": EngineSpec("studio.engines.classic:Classic", heavy=False),
     "trainer": EngineSpec("studio.engines.trainer:Trainer", heavy=True),
     "vae": EngineSpec("studio.engines.vae:VaeEngine", heavy=True),

@@ -6,27 +6,26 @@ after that only runs the small decoder.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from studio.cards import Card
 from studio.device import Device
-from studio.engines import sam_weights
 from studio.engines.base import Report, Result
 from studio.engines.embeddings import Embedding, EmbeddingCache
-from studio.errors import IntegrityError, InvalidTask, OutOfMemory, Unsupported
+from studio.engines.sam_nets import Prompt, network
+from studio.errors import IntegrityError, InvalidTask, Unsupported
 from studio.ops import masks as ops
+from studio.ops.refine import to_edges
 from studio.tasks import Segment, Task
 
 RECENT = 4  # embeddings in memory, about 4 MB each
@@ -39,16 +38,7 @@ MAX_SEGMENT_BYTES = 512 * 2**20  # all masks of 'everything', one byte a pixel
 FILTER: Mapping[str, float] = {"min_score": 0.88, "min_stability": 0.95, "max_overlap": 0.7}
 
 
-class Prompt(NamedTuple):
-    """What is shown to the decoder, in pixels of the picture: B prompts of K clicks, or of a box, or of both."""
-
-    points: NDArray[np.float32] | None = None  # (B, K, 2), x y
-    labels: NDArray[np.int64] | None = None  # (B, K), 1 on the thing, 0 not
-    boxes: NDArray[np.float32] | None = None  # (B, 4), x1 y1 x2 y2
-
-    @property
-    def is_one_click(self) -> bool:
-        return self.boxes is None and self.points is not None and self.points.shape[1] == 1
+Floats = NDArray[np.float32]
 
 
 class Candidates(NamedTuple):
@@ -60,21 +50,17 @@ class Candidates(NamedTuple):
 
 class SamEngine:
     """A network of `studio.nets.sam`: `config.json` beside `model.safetensors`, or one .safetensors file whose
-    published layout the card's option "architecture" names.
+    published layout the card's option "architecture" names; or its converted graphs (see `studio.engines.sam_nets`).
     """
 
     def __init__(self, card: Card, folder: Path, device: Device) -> None:
         self._card = card
-        self._where = _torch_device(device)
         self._filter = {name: float(card.options.get(name, value)) for name, value in FILTER.items()}
-        file, config = sam_weights.find(folder), sam_weights.read_config(card, folder)
-        with _memory_errors(card):
-            self._model = sam_weights.load(file, config).to(self._where)
-        self._digest = sam_weights.digest(file, config)
+        self._refines = bool(card.options.get("refine", False))
+        self._shown: tuple[str, NDArray[np.uint8]] | None = None  # the picture of the last refined click
+        self._net = network(card, folder, device)
         self._recent: OrderedDict[str, Embedding] = OrderedDict()
-        self._size: int = self._model.image_encoder.img_size
-        with torch.inference_mode():
-            self._positions = self._model.prompt_encoder.get_dense_pe()  # (1, C, h, w)
+        self._size = self._net.size
 
     def run(self, task: Task, report: Report) -> Result:
         """Masks of a Segment task: three to choose from for clicks and boxes, best predicted IoU first; with
@@ -86,11 +72,10 @@ class SamEngine:
             raise Unsupported(f"{self._card.title} cuts things out; it cannot {task.kind}.", "Choose another model.")
         _check_prompt(task)
         started = time.perf_counter()
-        with _memory_errors(self._card), torch.inference_mode():
-            embedding, is_cached = self._embedding(task.image, report)
-            encoded = time.perf_counter()
-            find = self._everything if task.everything else self._one_thing
-            masks, scores = find(embedding, task, report)
+        embedding, is_cached = self._embedding(task.image, report)
+        encoded = time.perf_counter()
+        find = self._everything if task.everything else self._one_thing
+        masks, scores = find(embedding, task, report)
         seconds = {"embedding": encoded - started, "decode": time.perf_counter() - encoded}
         data = {
             "width": embedding.width,
@@ -99,24 +84,23 @@ class SamEngine:
             "areas": [ops.area(mask) for mask in masks],
             "boxes": ops.boxes(masks).tolist(),
             "embedding_cached": is_cached,
+            "notes": self._net.notes,
             "seconds": {phase: round(spent, 4) for phase, spent in seconds.items()},
         }
         return Result(masks=tuple(masks), data=data)
 
     def close(self) -> None:
         self._recent.clear()
-        del self._model
-        if self._where.type == "cuda":
-            torch.cuda.empty_cache()
+        self._shown = None
+        self._net.close()
 
     # ── the slow half ────────────────────────────────────────────────────────
 
     def _embedding(self, asset: str, report: Report) -> tuple[Embedding, bool]:
         """The picture's embedding, and whether it was there already."""
-        key = hashlib.sha256(f"{self._digest} {asset}".encode()).hexdigest()
+        key = hashlib.sha256(f"{self._net.digest} {asset}".encode()).hexdigest()
         cache = EmbeddingCache(report.cache / "embeddings")
-        channels = self._positions.shape[1]
-        found = self._recent.get(key) or cache.read(key, channels)
+        found = self._recent.get(key) or cache.read(key, self._net.channels)
         is_cached = found is not None
         if found is None:
             report.progress(0, 2, "encoding picture")
@@ -133,14 +117,14 @@ class SamEngine:
         height, width = image.shape[:2]
         inner_height, inner_width = _inner_size(height, width, self._size)
         scaled = Image.fromarray(image).resize((inner_width, inner_height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(scaled)).permute(2, 0, 1).float()  # (3, h, w), 0..255
-        features = self._model.image_encoder(self._model.preprocess(pixels.to(self._where))[None])[0]
-        if not torch.isfinite(features).all():
+        pixels = np.asarray(scaled, np.float32).transpose(2, 0, 1)  # (3, h, w), 0..255
+        features = self._net.encode(pixels)
+        if not np.isfinite(features).all():
             raise IntegrityError(
                 f"{self._card.title} computes no numbers from this picture.", "Its weights are damaged: get them again."
             )
-        limit = torch.finfo(torch.float16).max
-        return Embedding(features.clamp(-limit, limit).half().cpu().numpy(), height, width)
+        limit = np.finfo(np.float16).max
+        return Embedding(features.clip(-limit, limit).astype(np.float16), height, width)
 
     # ── the quick half ───────────────────────────────────────────────────────
 
@@ -152,12 +136,19 @@ class SamEngine:
         # One click may mean a part or the whole: three tokens answer. More than that is clear,
         # and then the published weights answer best with the single-mask token, which is the first.
         first = 1 if prompt.is_one_click else 0
-        with _one_thread():
-            logits, scores = (found[0, first:] for found in self._decode(embedding, prompt))
-            best = scores.argsort(descending=True, stable=True)[:CHOICES]
-            masks = [self._full_size(logits[i], embedding) for i in best.tolist()]
+        logits, scores = (found[0, first:] for found in self._decode(embedding, prompt))
+        best = np.argsort(-scores, kind="stable")[:CHOICES]
+        masks = [self._full_size(logits[i], embedding) for i in best.tolist()]
+        if self._refines:  # the card's network draws coarsely, and says so
+            masks = [self._refined(mask, task, report) for mask in masks]
         report.progress(2, 2, "decoding")
-        return masks, scores[best].cpu().numpy()
+        return masks, scores[best]
+
+    def _refined(self, mask: ops.Mask, task: Segment, report: Report) -> ops.Mask:
+        if self._shown is None or self._shown[0] != task.image:
+            self._shown = task.image, report.asset(task.image)
+        clicks = np.array(task.points, np.float32).reshape(-1, 3)
+        return to_edges(self._shown[1], mask, box=task.box, clicks=clicks[:, :2], labels=clicks[:, 2].astype(np.int64))
 
     def _everything(
         self, embedding: Embedding, task: Segment, report: Report
@@ -169,13 +160,14 @@ class SamEngine:
         for step, batch in enumerate(batches):
             report.progress(step, total, "decoding")
             logits, scores = self._decode(embedding, Prompt(batch, np.ones(batch.shape[:2], np.int64)))
-            parts.append(self._worth_keeping(logits[:, 1:].flatten(0, 1), scores[:, 1:].flatten(), embedding, task))
+            logits, scores = logits[:, 1:].reshape(-1, *logits.shape[2:]), scores[:, 1:].ravel()
+            parts.append(self._worth_keeping(logits, scores, embedding, task))
             parts = [self._without_doubles(parts, embedding)]
         pairs = []
         limit = min(MAX_SEGMENTS, max(1, MAX_SEGMENT_BYTES // (embedding.height * embedding.width)))
         for logit, score in zip(parts[0].logits[:limit], parts[0].scores[:limit], strict=True):
             report.progress(len(batches), total, "drawing masks")
-            mask = self._full_size(torch.from_numpy(logit).to(self._where), embedding)
+            mask = self._full_size(logit, embedding)
             mask = ops.remove_specks(ops.fill_holes(mask, task.min_area), task.min_area)
             if mask.any():
                 pairs.append((mask, score))
@@ -183,11 +175,11 @@ class SamEngine:
         report.progress(total, total, "drawing masks")
         return [mask for mask, _ in pairs], np.array([score for _, score in pairs], np.float32)
 
-    def _worth_keeping(self, logits: Tensor, scores: Tensor, embedding: Embedding, task: Segment) -> Candidates:
+    def _worth_keeping(self, logits: Floats, scores: Floats, embedding: Embedding, task: Segment) -> Candidates:
         """Those that are sure of themselves, stable and large enough. Logits come as (N, h, w), scores as (N,)."""
         is_sure = scores > self._filter["min_score"]
-        values, sure_scores = logits[is_sure].cpu().numpy(), scores[is_sure].cpu().numpy()
-        visible, threshold = self._visible(values, embedding), self._model.mask_threshold
+        values, sure_scores = logits[is_sure], scores[is_sure]
+        visible, threshold = self._visible(values, embedding), self._net.threshold
         pixels = embedding.height * embedding.width / visible[0].size if len(visible) else 0.0  # per value
         areas = np.count_nonzero(visible > threshold, axis=(1, 2)) * pixels
         is_stable = ops.stability(visible, threshold) >= self._filter["min_stability"]
@@ -197,7 +189,7 @@ class SamEngine:
     def _without_doubles(self, parts: list[Candidates], embedding: Embedding) -> Candidates:
         """Of masks that nearly coincide only the best, best first."""
         logits, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        visible = self._visible(logits, embedding) > self._model.mask_threshold
+        visible = self._visible(logits, embedding) > self._net.threshold
         kept = ops.nms(visible, scores, self._filter["max_overlap"])
         return Candidates(logits[kept], scores[kept])
 
@@ -207,33 +199,18 @@ class SamEngine:
         rows, columns = np.ceil(inner * logits.shape[-1] / self._size).astype(int)
         return logits[:, :rows, :columns]
 
-    def _decode(self, embedding: Embedding, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        """Logits float (B, 4, h, w) and predicted IoU (B, 4) for B prompts; the first is the single-mask token's."""
+    def _decode(self, embedding: Embedding, prompt: Prompt) -> tuple[Floats, Floats]:
+        """Logits (B, 4, h, w) and predicted IoU (B, 4) for B prompts; the first is the single-mask token's."""
         height, width = _inner_size(embedding.height, embedding.width, self._size)
-        scale = np.array([width / embedding.width, height / embedding.height], np.float32)
-        points = boxes = None
-        if prompt.points is not None:
-            points = self._tensor(prompt.points * scale), self._tensor(prompt.labels)
-        if prompt.boxes is not None:
-            boxes = self._tensor(prompt.boxes * np.tile(scale, 2))
-        sparse, dense = self._model.prompt_encoder(points=points, boxes=boxes, masks=None)
-        logits, scores = self._model.mask_decoder.predict_masks(
-            image_embeddings=self._tensor(embedding.features).float()[None],  # (1, C, h, w)
-            image_pe=self._positions,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-        )
-        return logits.float(), scores.float()
+        return self._net.decode(embedding.features, prompt.scaled(width / embedding.width, height / embedding.height))
 
-    def _full_size(self, logits: Tensor, embedding: Embedding) -> ops.Mask:
+    def _full_size(self, logits: NDArray[Any], embedding: Embedding) -> ops.Mask:
         """Low-resolution logits (h, w) -> the mask in the picture's size, bool (H, W)."""
-        height, width = embedding.height, embedding.width
-        inner = _inner_size(height, width, self._size)
-        full = self._model.postprocess_masks(logits.float()[None, None], inner, (height, width))[0, 0]
-        return np.asarray((full > self._model.mask_threshold).cpu().numpy())
-
-    def _tensor(self, array: NDArray[Any] | None) -> Tensor:
-        return torch.as_tensor(array, device=self._where)
+        rows, columns = _inner_size(embedding.height, embedding.width, self._size)
+        square = cv2.resize(logits.astype(np.float32), (self._size, self._size), interpolation=cv2.INTER_LINEAR)
+        size = embedding.width, embedding.height
+        full = cv2.resize(square[:rows, :columns], size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(full > self._net.threshold)
 
 
 def _prompt(task: Segment, height: int, width: int) -> Prompt:
@@ -274,33 +251,3 @@ def _inner_size(height: int, width: int, side: int) -> tuple[int, int]:
     """The picture's height and width when its longer side is `side` px, as segment_anything rounds them."""
     scale = side / max(height, width)
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-
-
-def _torch_device(device: Device) -> torch.device:
-    return torch.device("cuda" if device.accelerator == "auto" and torch.cuda.is_available() else "cpu")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """For a click's hundred tiny operations: threads that meet after each cost more than they save, and on a machine
-    that is busy otherwise twenty times as much (measured: 45 ms with one, 900 ms with two).
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _memory_errors(card: Card) -> Iterator[None]:
-    """Says what torch means when memory ends: its own error on a GPU, a bare RuntimeError on the CPU."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise OutOfMemory(
-            f"{card.title} needs more memory than is left.", "Choose a smaller model, or close other programs."
-        ) from error

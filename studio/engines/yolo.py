@@ -26,32 +26,23 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from studio.cards import Card
+from studio.compress.networks import Networks, Place
 from studio.device import Device
 from studio.engines.base import Report, Result
 from studio.engines.yolo_layouts import Candidates, Head, Outputs, choose
-from studio.errors import CardError, IntegrityError, InvalidTask, OutOfMemory, StudioError, Unsupported
+from studio.errors import CardError, IntegrityError, InvalidTask, Unsupported
 from studio.ops import boxes as ops
 from studio.ops.detections import detect_data, unknown_classes
+from studio.runtimes.base import Session, Settings, runtime
 from studio.tasks import Detect, Task
 
 GREY = 114  # the padding YOLO weights were trained with
-DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+DTYPES = ("float32", "float16", "uint8")
+METADATA = "metadata.json"  # beside a converted network: what its ONNX file said of itself
 STRETCHED = ("RTDETRDecoder",)  # heads that ultralytics feeds with stretched pictures
-PROVIDERS = {"auto": ("CUDAExecutionProvider", "CPUExecutionProvider"), "cpu": ("CPUExecutionProvider",)}
-BROKEN = (
-    ort_errors.InvalidProtobuf,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidArgument,
-    ort_errors.NoSuchFile,
-    ort_errors.NoModel,
-    ort_errors.Fail,
-)
-REFUSED = (ort_errors.NotImplemented, ort_errors.RuntimeException, ort_errors.EPFail)
 
 
 @dataclass(frozen=True)
@@ -97,12 +88,10 @@ class Yolo:
 
     def __init__(self, card: Card, folder: Path, device: Device) -> None:
         """Raises IntegrityError for a broken file, CardError for wrong options, Unsupported for an unknown network."""
-        self._file = _onnx_file(card, folder)
-        self._session = _session(self._file, device)
-        meta = self._session.get_modelmeta().custom_metadata_map
-        options = {**_facts(folder), **card.options}
-        self._input = self._session.get_inputs()[0]
-        self._preprocess = _preprocess(card, options, self._input.shape, meta)
+        self._session, meta = _session(card, folder, device)
+        options = {**_facts(folder / "facts.json"), **card.options}
+        self._input = self._session.inputs[0]
+        self._preprocess = _preprocess(card, options, list(self._input.shape), meta)
         names = _names(options, meta)
         outputs = self._forward(self._warm_up())
         self._kind = meta.get("head", "")
@@ -113,7 +102,7 @@ class Yolo:
         self._names = names if names is not None else [f"class {number}" for number in range(count or 0)]
         if count is not None and count != len(self._names):
             raise CardError(
-                f"{card.id}: {self._file.name} tells {count} classes apart, but {len(self._names)} names are given.",
+                f"{card.id}: the network tells {count} classes apart, but {len(self._names)} names are given.",
                 "Correct `names` in the card's options.",
             )
 
@@ -141,7 +130,7 @@ class Yolo:
         return Result(data=detect_data((height, width), boxes, found.scores, labels, self._names, seconds))
 
     def close(self) -> None:
-        del self._session
+        self._session.close()
 
     def _select(self, found: Candidates, task: Detect) -> Candidates:
         """Only the wanted classes, without repeats, best first, at most as many as asked for."""
@@ -167,14 +156,10 @@ class Yolo:
         return self._preprocess.tensor(np.full((height, width, 3), GREY, np.uint8), self._preprocess.fit(height, width))
 
     def _forward(self, tensor: NDArray[np.float32]) -> Outputs:
-        feed: dict[str, NDArray[Any]] = {self._input.name: tensor.astype(DTYPES[self._input.type], copy=False)}
-        for extra in self._session.get_inputs()[1:]:  # RT-DETR's postprocessor wants (width, height)
+        feed: dict[str, NDArray[Any]] = {self._input.name: tensor.astype(self._input.dtype, copy=False)}
+        for extra in self._session.inputs[1:]:  # RT-DETR's postprocessor wants (width, height)
             feed[extra.name] = np.array([tensor.shape[:1:-1]], np.int64)
-        try:
-            values = self._session.run(None, feed)
-        except (*BROKEN, *REFUSED) as error:
-            raise _run_error(self._file, error) from error
-        return dict(zip((output.name for output in self._session.get_outputs()), values, strict=True))
+        return self._session.run(feed)
 
 
 def _take(found: Candidates, indices: NDArray[np.intp]) -> Candidates:
@@ -197,53 +182,36 @@ def _onnx_file(card: Card, folder: Path) -> Path:
     return files[0]
 
 
-def _session(file: Path, device: Device) -> ort.InferenceSession:
-    """Raises IntegrityError where the file is not a whole ONNX graph, Unsupported where this runtime cannot run it."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = device.cores
-    # Threads that wait by spinning gain a little on an idle machine and cost a third when anything else runs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # old exports warn once per weight
-    providers = [name for name in PROVIDERS[device.accelerator] if name in ort.get_available_providers()]
-    try:
-        session = ort.InferenceSession(str(file), options, providers=providers)
-    except BROKEN as error:
-        raise IntegrityError(
-            f"{file.name} cannot be read as an ONNX network: {_first_line(error)}.",
-            "Verify the model or download it again.",
-        ) from error
-    except REFUSED as error:
-        raise Unsupported(
-            f"{file.name} cannot run here: {_first_line(error)}.", "Export it with an older opset."
-        ) from error
-    inputs = session.get_inputs()
-    is_picture = (
-        bool(inputs) and inputs[0].type in DTYPES and len(inputs[0].shape) == 4 and inputs[0].shape[1] in (3, "3")
-    )
-    if not is_picture:
-        found = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
-        raise Unsupported(
-            f"{file.name} does not take a picture of (1, 3, height, width): {found}.", "It is no detector."
-        )
-    return session
+def _session(card: Card, folder: Path, device: Device) -> tuple[Session, Mapping[str, str]]:
+    """The network and what its file says of itself, as the card wants it run.
+
+    Raises IntegrityError where the file is not a whole network, Unsupported where the runtime cannot run it.
+    """
+    settings = Settings(max(1, device.cores), accelerator=device.accelerator)
+    place = Place.of(card)
+    if place is None or place.folder is None:
+        file = _onnx_file(card, folder)
+        session = runtime("onnxruntime" if place is None else place.runtime).load(file, settings)
+        meta, name = session.metadata, file.name
+    else:
+        session = Networks("yolo", folder, place, settings).open("network")
+        meta, name = _facts(place.folder / METADATA), "The converted network"
+    inputs = session.inputs
+    is_picture = bool(inputs) and inputs[0].dtype in DTYPES and len(inputs[0].shape) == 4
+    if not is_picture or inputs[0].shape[1] not in (3, None):
+        found = ", ".join(f"{item.name} {item.dtype} {list(item.shape)}" for item in inputs)
+        raise Unsupported(f"{name} does not take a picture of (1, 3, height, width): {found}.", "It is no detector.")
+    return session, meta
 
 
-def _run_error(file: Path, error: Exception) -> StudioError:
-    text = _first_line(error)
-    if "allocate" in text.lower() or "bad_alloc" in text.lower():
-        return OutOfMemory(f"{file.name} does not fit into memory.", "Close other models or use a smaller one.")
-    return Unsupported(f"{file.name} stopped: {text}.", "Check `imgsz` in the card against the network's input.")
-
-
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(file: Path) -> dict[str, Any]:
     """`facts.json` beside the weights, as training wrote it; empty where there is none. Raises IntegrityError."""
-    file = folder / "facts.json"
     if not file.is_file():
         return {}
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise IntegrityError("facts.json beside the model is not JSON.", "Download the model again.") from error
+        raise IntegrityError(f"{file.name} beside the model is not JSON.", "Download the model again.") from error
     return facts if isinstance(facts, dict) else {}
 
 
@@ -300,7 +268,3 @@ def _pair(value: Any) -> tuple[int, int]:
 def _triple(value: Any) -> tuple[float, float, float]:
     red, green, blue = value if isinstance(value, (list, tuple)) else (value, value, value)
     return float(red), float(green), float(blue)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200].rstrip(".") if str(error).strip() else type(error).__name__

@@ -59,20 +59,21 @@ def run(
             child.kill()
             child.communicate()
     if child.returncode != 0:
-        raise _said(err.decode("utf-8", "replace"))
-    return out.decode("utf-8", "replace")
-
-
-def _said(text: str) -> StudioError:
-    """The error that the child wrote down, or one for a child that could not."""
-    try:
-        said: Any = json.loads((text.strip().splitlines() or [""])[-1])
-        return by_name(str(said["error"]))(str(said["message"]), str(said["hint"]))
-    except (ValueError, KeyError, TypeError):
-        return Unsupported(
+        died = Unsupported(
             "The process that read the file died; it may need more memory than an import may take.",
             "Use the .safetensors or .onnx version of this model.",
         )
+        raise said(err.decode("utf-8", "replace"), died)
+    return out.decode("utf-8", "replace")
+
+
+def said(text: str, otherwise: StudioError) -> StudioError:
+    """The error that a child wrote down on the last line of its stderr, or `otherwise` where it could not."""
+    try:
+        facts: Any = json.loads((text.strip().splitlines() or [""])[-1])
+        return by_name(str(facts["error"]))(str(facts["message"]), str(facts["hint"]))
+    except (ValueError, KeyError, TypeError):
+        return otherwise
 
 
 def fail(error: StudioError) -> int:

@@ -29,7 +29,8 @@ class Gaussian:
         self._bits._legacy_seeding(seed & 0xFFFFFFFF)  # type: ignore[attr-defined]  # the twister's own seeding
 
     def draw(self, shape: tuple[int, ...]) -> Floats:
-        """float32 of that shape, mean 0, deviation 1. Raises ValueError below 16 numbers, which torch draws otherwise."""
+        """float32 of that shape, mean 0, deviation 1. Raises ValueError below 16 numbers; torch does those
+        otherwise."""
         count = math.prod(shape)
         if count < BLOCK:
             raise ValueError(f"at least {BLOCK} numbers are drawn at once, not {count}")

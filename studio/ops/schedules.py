@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from studio.errors import Unsupported
 
-Numbers = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]  # float64
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 TINY_SIGNAL = 2.0**-24  # what samplers that divide by it use where nothing of the picture is left
 
@@ -112,7 +112,8 @@ def _leading(schedule: Schedule, count: int) -> Numbers:
 
 
 def _trailing(schedule: Schedule, count: int) -> Numbers:
-    return np.arange(schedule.steps, 0, -schedule.steps / count).round() - 1.0
+    places: Numbers = np.arange(schedule.steps, 0, -schedule.steps / count, dtype=np.float64).round() - 1.0
+    return places
 
 
 _SPACINGS: dict[str, Callable[[Schedule, int], Numbers]] = {

@@ -21,7 +21,7 @@ from studio.errors import Unsupported
 from studio.ops import schedules
 from studio.ops.schedules import Numbers, Schedule
 
-Latents = NDArray[np.float32]
+Latents = NDArray[np.floating[Any]]  # float32 where the network sees them
 Draw = Callable[[tuple[int, ...]], Latents]
 
 
@@ -93,7 +93,7 @@ class Plms(Ddim):
         elif self._asked == 1 and self._kept is not None:
             mean, x, self._kept = (output + known[-1]) / 2, self._kept, None
         else:
-            mean = sum(w * a for w, a in zip(_ADAMS[len(known)], known[::-1], strict=True))  # type: ignore[assignment]
+            mean = sum(w * a for w, a in zip(_ADAMS[len(known)], known[::-1], strict=True))
         self._asked += 1
         return self._move(mean, x, self._signal(time), self._signal(later))
 

@@ -94,7 +94,7 @@ def click(*points: tuple[float, float, int], **fields: Any) -> Segment:
 def count_encodings(engine: SamEngine) -> list[int]:
     """A list that grows by one with each run of the image encoder."""
     calls: list[int] = []
-    engine._model.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    engine._net.model.image_encoder.register_forward_hook(lambda *_: calls.append(1))
     return calls
 
 
@@ -128,7 +128,7 @@ def test_masks_are_those_of_the_published_predictor(engine, report, monkeypatch)
     from segment_anything import SamPredictor
 
     result = engine.run(click((30, 20, 1)), report)
-    predictor = SamPredictor(engine._model)
+    predictor = SamPredictor(engine._net.model)
     predictor.set_image(report.asset(PICTURE))
     theirs, scores, _ = predictor.predict(np.array([[30, 20]]), np.array([1]), multimask_output=True)
     order = np.argsort(-scores)
@@ -276,7 +276,7 @@ def test_odd_pictures_work(engine, report, shape):
 
 
 def test_weights_that_compute_no_numbers_are_named(engine, report):
-    engine._model.image_encoder.register_forward_hook(lambda _m, _i, out: out * float("nan"))
+    engine._net.model.image_encoder.register_forward_hook(lambda _m, _i, out: out * float("nan"))
     with pytest.raises(IntegrityError, match="no numbers"):
         engine.run(click((30, 20, 1)), report)
 
@@ -285,7 +285,7 @@ def test_memory_that_ends_is_said_so(engine, report):
     def fail(*_: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    engine._model.image_encoder.register_forward_hook(fail)
+    engine._net.model.image_encoder.register_forward_hook(fail)
     with pytest.raises(OutOfMemory, match="more memory than is left"):
         engine.run(click((30, 20, 1)), report)
 
@@ -365,5 +365,14 @@ def test_batch_norms_counters_are_not_missed(tmp_path, folder, report):
     save_file({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     engine = make(tmp_path)
-    assert {parameter.dtype for parameter in engine._model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in engine._net.model.parameters()} == {torch.float32}
     assert len(engine.run(click((30, 20, 1)), report).masks) == 3
+
+
+def test_a_card_may_ask_for_masks_that_follow_the_edges(folder, report):
+    box = (8.0, 8.0, 40.0, 40.0)
+    task = Segment(image=PICTURE, box=box)
+    plain, refined = (make(folder, refine=refine).run(task, report).masks[0] for refine in (False, True))
+    assert plain.shape == refined.shape
+    assert not refined[:7].any()
+    assert not refined[:, :7].any()

@@ -1,0 +1,144 @@
+"""ONNX graphs without their weights, and weights without their graph.
+
+A graph is a few hundred kilobytes; its weights are in the model's own safetensors files already, or in a packed file.
+`strip` takes them out, `assemble` puts them back, so a model's network runs without torch and is not kept twice.
+An initializer "model.conv_in.weight" finds the array "conv_in.weight" of the safetensors files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from studio.errors import IntegrityError, Unsupported
+
+PREFIX = "model."
+TAKEN = "studio.weights"  # the graph's metadata key: how many arrays were taken out
+LARGE = 2 * 2**30  # a protobuf ends here; above it the weights stand in a file beside the graph
+SMALL = 16  # arrays with fewer numbers stay in the graph: most are shapes and scales, not weights
+
+Weights = Mapping[str, NDArray[Any]]
+
+
+def read(file: Path) -> onnx.ModelProto:
+    """The graph with its weights. Raises IntegrityError."""
+    try:
+        return onnx.load(str(file))
+    except Exception as error:  # protobuf raises classes of its own for every kind of damage
+        raise IntegrityError(f"{file.name} cannot be read as an ONNX network.", "Download the model again.") from error
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    """The float arrays of a graph by their names, as float32."""
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    return {
+        item.name: numpy_helper.to_array(item).astype(np.float32)
+        for item in model.graph.initializer
+        if item.data_type in kinds and int(np.prod(item.dims)) >= SMALL
+    }
+
+
+def strip(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """A copy of the graph in which those arrays keep name, shape and type, but no numbers."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for item in bare.graph.initializer:
+        if item.name in names:
+            for field in ("raw_data", "float_data", "int32_data", "double_data", "external_data"):
+                item.ClearField(field)  # type: ignore[arg-type]
+            item.data_type = onnx.TensorProto.FLOAT
+    entry = bare.metadata_props.add()
+    entry.key, entry.value = TAKEN, str(len(names))
+    return bare
+
+
+def is_bare(model: onnx.ModelProto) -> bool:
+    """Whether the weights were taken out."""
+    return any(entry.key == TAKEN for entry in model.metadata_props)
+
+
+def assemble(bare: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+    """Puts float32 weights into a bare graph, in place. Names may lack the graph's prefix.
+
+    Raises IntegrityError for a missing array or one of another shape, which it names.
+    """
+    for item in bare.graph.initializer:
+        if item.data_type != onnx.TensorProto.FLOAT or item.raw_data or item.float_data or not np.prod(item.dims):
+            continue
+        array = weights.get(item.name)
+        array = weights.get(item.name.removeprefix(PREFIX)) if array is None else array
+        if array is None:
+            raise IntegrityError(f"The weights lack {item.name!r}, which the graph needs.", "Convert the model again.")
+        if tuple(array.shape) != tuple(item.dims):
+            raise IntegrityError(
+                f"{item.name!r} is {tuple(array.shape)}; the graph wants {tuple(item.dims)}.",
+                "The graph is of another version of this model: convert it again.",
+            )
+        item.raw_data = np.ascontiguousarray(array, np.float32).tobytes()
+    kept = [entry for entry in bare.metadata_props if entry.key != TAKEN]
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(kept)
+    return bare
+
+
+def save(model: onnx.ModelProto, file: Path) -> None:
+    """Writes the graph, its weights beside it where they are too large for one file."""
+    if model.ByteSize() >= LARGE:
+        onnx.save_model(model, str(file), save_as_external_data=True, location=f"{file.name}.weights")
+    else:
+        onnx.save_model(model, str(file))
+
+
+def stored_weights(folder: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of the safetensors files of a folder, sharded or not, in the type they are stored in.
+
+    Raises IntegrityError where there is no file or one cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    found: dict[str, NDArray[Any]] = {}
+    for file in weight_files(folder):
+        try:
+            found.update(load_file(file))
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+            raise IntegrityError(f"{file.name} cannot be read: {error}.", "Download the model again.") from error
+    if not found:
+        raise IntegrityError(f"There are no safetensors files in {folder.name}.", "Download the model again.")
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: the shards that an index names, else the full-precision ones, else all."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise IntegrityError(f"{index.name} cannot be read: {error}.", "Download the model again.") from error
+        return [folder / Path(str(name)).name for name in sorted(set(names))]
+    files = sorted(folder.glob("*.safetensors"))
+    return [file for file in files if ".fp16." not in file.name] or files
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether the graph computes in 8 bits already."""
+    kinds = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}
+    return any(node.op_type in kinds for node in model.graph.node)
+
+
+def refuse_quantized(model: onnx.ModelProto, title: str) -> None:
+    """Raises Unsupported for a graph that is quantized already: doing it twice loses twice."""
+    if is_quantized(model):
+        raise Unsupported(f"{title} is quantized already.", "Start from its full-precision version.")
+
+
+def nodes(model: onnx.ModelProto) -> Iterator[str]:
+    """Operator names, each once."""
+    yield from sorted({node.op_type for node in model.graph.node})

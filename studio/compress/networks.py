@@ -1,0 +1,133 @@
+"""The networks of a model on a runtime, wherever their files are: a converted variant, or graphs that ship with it.
+
+A shipped model keeps `graphs/<part>.onnx` beside its safetensors files; the two are put together when it is loaded.
+Where a runtime cannot run a part, ONNX Runtime does, and `notes` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from studio.cards import Card
+from studio.compress.variants import FACTS, PartFile
+from studio.errors import IntegrityError, Unsupported
+from studio.runtimes.base import TITLES, Session, Settings, runtime
+
+GRAPHS = "graphs"
+FALLBACK = "onnxruntime"
+# Where in a diffusers folder the weights of a shipped graph are; "" is the folder itself.
+SOURCES: Mapping[str, str] = {"text_encoder": "text_encoder", "unet": "unet", "decoder": "vae", "encoder": "vae"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds the networks it was told to run; a card's `options["fast"]`.
+
+    Attributes:
+        runtime, precision: what to run.
+        folder: the converted variant, None for the graphs that ship with the model.
+        cache: folder for compiled networks, None for none.
+    """
+
+    runtime: str
+    precision: str
+    folder: Path | None = None
+    cache: Path | None = None
+
+    def to_option(self) -> dict[str, str]:
+        paths = {"folder": str(self.folder or ""), "cache": str(self.cache or "")}
+        return {"runtime": self.runtime, "precision": self.precision, **paths}
+
+    @classmethod
+    def of(cls, card: Card) -> Place | None:
+        """What the card was told, None where it was told nothing."""
+        option = card.options.get("fast")
+        if not isinstance(option, Mapping):
+            return None
+        folder, cache = (Path(str(option[name])) if option.get(name) else None for name in ("folder", "cache"))
+        return cls(str(option.get("runtime", FALLBACK)), str(option.get("precision", "fp32")), folder, cache)
+
+
+class Networks:
+    """Opens parts by name.
+
+    Args:
+        engine: the card's engine, for where weights are.
+        folder: the model's folder.
+        place: which files on which runtime.
+        settings: threads; the cache is taken from `place`.
+    """
+
+    def __init__(self, engine: str, folder: Path, place: Place, settings: Settings) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._place = place
+        self._settings = replace(settings, cache=place.cache)
+        self._parts = _parts(place.folder) if place.folder is not None else {}
+        self.notes: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a part."""
+        return name in self._parts or (self._place.folder is None and self._graph(name).is_file())
+
+    def open(self, name: str) -> Session:
+        """The part, loaded. Raises IntegrityError where it is missing or damaged, OutOfMemory, Unsupported."""
+        if self._place.folder is None:
+            return self._load(self._place.runtime, self._graph(name), lambda: self._shipped(name), self._stamp(name))
+        if name not in self._parts:
+            raise IntegrityError(f"The converted model lacks its {name}.", "Convert it again.")
+        part = self._parts[name]
+        file = self._place.folder / part.file
+        if part.note:
+            self.notes.append(part.note)
+        if not part.weights:
+            return self._load(part.runtime, file, None, "")
+        weights = self._place.folder / part.weights
+        return self._load(part.runtime, file, lambda: _packed(file, weights), None)
+
+    def _load(self, name: str, file: Path, data: Callable[[], bytes] | None, key: str | None) -> Session:
+        """`key` None: nothing may be cached, because the point of the file is to be small."""
+        settings = replace(self._settings, key=key or "", cache=self._settings.cache if key is not None else None)
+        try:
+            return runtime(name).load(file, settings, data)
+        except Unsupported as error:
+            if name == FALLBACK or file.suffix != ".onnx":
+                raise
+            self.notes.append(f"{TITLES[name]} cannot run {file.stem}; {TITLES[FALLBACK]} does. {error.message}")
+            return runtime(FALLBACK).load(file, settings, data)
+
+    def _graph(self, name: str) -> Path:
+        return self._folder / GRAPHS / f"{name}.onnx"
+
+    def _weights(self, name: str) -> Path:
+        return self._folder / SOURCES[name] if self._engine == "diffusion" else self._folder
+
+    def _shipped(self, name: str) -> bytes:
+        from studio.compress import graphs
+
+        bare = graphs.read(self._graph(name))
+        return graphs.assemble(bare, graphs.stored_weights(self._weights(name))).SerializeToString()
+
+    def _stamp(self, name: str) -> str:
+        """Changes with the weights, so that what was compiled from others is not used."""
+        files = sorted(self._weights(name).glob("*.safetensors"))
+        return " ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+
+
+def _packed(file: Path, weights: Path) -> bytes:
+    from studio.compress import graphs
+    from studio.compress.packed import read_packed
+
+    return graphs.assemble(graphs.read(file), read_packed(weights)).SerializeToString()
+
+
+def _parts(folder: Path) -> dict[str, PartFile]:
+    try:
+        facts: Any = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return {name: PartFile(**row) for name, row in facts["parts"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError("The converted model is not whole.", "Convert it again.") from error

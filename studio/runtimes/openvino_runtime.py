@@ -1,0 +1,129 @@
+"""Networks on OpenVINO: 8-bit arithmetic where the processor has it, compiled networks kept on disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studio.errors import IntegrityError, OutOfMemory, StudioError, Unsupported
+from studio.runtimes.base import Arrays, Port, Settings, first_line, is_out_of_memory
+
+
+def library() -> Any:
+    """The `openvino` module, without its telemetry: that package counts as not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # how Python spells "not there"
+    import openvino
+
+    return openvino
+
+
+class OpenvinoSession:
+    """A compiled network. Inputs are cast to what it declares; outputs are copies."""
+
+    def __init__(self, compiled: Any, file: Path, metadata: Mapping[str, str]) -> None:
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._file = file
+        self.inputs = tuple(_port(item) for item in compiled.inputs)
+        self.outputs = tuple(_port(item) for item in compiled.outputs)
+        self.metadata = metadata
+        self._dtypes = {port.name: np.dtype(port.dtype) for port in self.inputs}
+
+    def run(self, feed: Arrays) -> dict[str, NDArray[Any]]:
+        arrays = {name: np.asarray(value, self._dtypes.get(name)) for name, value in feed.items()}
+        try:
+            found = self._request.infer(arrays)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise _failed(self._file, error) from error
+        return {port.name: np.array(found[i]) for i, port in enumerate(self.outputs)}
+
+    def close(self) -> None:
+        del self._request, self._compiled
+
+
+class OpenvinoRuntime:
+    name = "openvino"
+    suffixes = (".xml", ".onnx")
+
+    def __init__(self) -> None:
+        library()
+
+    def load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None = None) -> OpenvinoSession:
+        """See `Runtime.load`. Reads OpenVINO's own .xml (with .bin beside it) and .onnx."""
+        ov = library()
+        core = ov.Core()
+        if not file.is_file() or (file.suffix == ".xml" and not file.with_suffix(".bin").is_file()):
+            raise IntegrityError(f"{file.name} or its .bin is missing.", "Convert the model again.")
+        try:
+            model = core.read_model(str(file)) if data is None else core.read_model(data())
+        except RuntimeError as error:
+            raise _unreadable(file, error) from error
+        try:
+            if settings.shapes:
+                model.reshape({name: list(shape) for name, shape in settings.shapes.items()})
+            metadata = _metadata(model)
+            compiled = core.compile_model(model, _place(core, settings), _properties(settings))
+        except RuntimeError as error:
+            raise _failed(file, error) from error
+        del model  # the compiled network holds the weights; the graph would hold them a second time
+        return OpenvinoSession(compiled, file, metadata)
+
+
+def _properties(settings: Settings) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": max(1, settings.threads),
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # pinned threads wait for a core that something else holds
+    }
+    if settings.cache is not None:
+        try:
+            settings.cache.mkdir(parents=True, exist_ok=True)
+            properties |= {"CACHE_DIR": str(settings.cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
+        except OSError:
+            pass  # a cache that cannot be written is only slower
+    return properties
+
+
+def _place(core: Any, settings: Settings) -> str:
+    return "GPU" if settings.accelerator == "auto" and "GPU" in core.available_devices else "CPU"
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """What ultralytics and others wrote into the file, where it was kept."""
+    try:
+        found = model.get_rt_info(["framework"])
+        return {str(key): str(found[key].value) for key in found}
+    except (RuntimeError, AttributeError, TypeError):
+        return {}
+
+
+def _unreadable(file: Path, error: RuntimeError) -> StudioError:
+    text = str(error)
+    if "unsupported" in text.lower() or "not supported" in text.lower():
+        return Unsupported(f"OpenVINO lacks an operator of {file.name}: {first_line(error)}.", "Use ONNX Runtime.")
+    return IntegrityError(f"{file.name} cannot be read by OpenVINO: {first_line(error)}.", "Convert the model again.")
+
+
+def _failed(file: Path, error: Exception) -> StudioError:
+    if is_out_of_memory(error):
+        return OutOfMemory(f"{file.name} does not fit into memory.", "Close other models or use a smaller one.")
+    return Unsupported(f"{file.name} stopped on OpenVINO: {_reason(error)}.", "Use ONNX Runtime for this model.")
+
+
+def _reason(error: Exception) -> str:
+    """OpenVINO puts the file and line of its own source first and the cause last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[-1][:200].rstrip(".").replace(os.sep + os.sep, os.sep)
+
+
+def _port(item: Any) -> Port:
+    shape = tuple(None if side.is_dynamic else side.get_length() for side in item.get_partial_shape())
+    dtype = item.get_element_type().to_dtype().name
+    return Port(item.get_any_name(), shape, dtype)
