@@ -23,7 +23,7 @@ from apps.catalogue import inbox, receive
 from studio.errors import InvalidTask, NotFound
 from studio.ops import pictures
 from studio.studio import Studio
-from studio.train import record
+from studio.train import gan_warnings, record
 from studio.train.runs import Run
 
 Json = dict[str, Any]
@@ -31,6 +31,8 @@ LEARN = Path(__file__).resolve().parent.parent / "assets" / "learn"
 UPLOADS_KEPT = 20
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
+WARNINGS: dict[str, Callable[[Any], list[Any]]] = {"gan": gan_warnings.warnings}
+"""Family -> what reads its curves for trouble."""
 
 
 def add_routes(face: APIRouter, studio: Studio) -> None:
@@ -62,6 +64,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
             "place": _place(studio, id) if found.state == "waiting" else 0,
             "remaining": remaining(found),
             "curves": studio.runs.curves(id, since),
+            "warnings": concerns(studio, found),
             "samples": studio.runs.samples(id),
             "model": _stamp(studio, id),
             "adopted": next((c.id for c in studio.store.cards().values() if c.options.get("run") == id), ""),
@@ -182,6 +185,13 @@ def about(studio: Studio, id_: str) -> Json:
         "facts": _json(folder / "facts.json"),
         "config": _json(folder / "config.json"),
     }
+
+
+def concerns(studio: Studio, run: Run) -> list[Json]:
+    """What the curves of a run tell, in plain words."""
+    if run.family not in WARNINGS or run.state in ("waiting", "failed"):
+        return []
+    return [one._asdict() for one in WARNINGS[run.family](studio.runs.curves(run.id))]
 
 
 def _can(studio: Studio) -> Json:

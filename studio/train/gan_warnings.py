@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-Row = Mapping[str, float]
+Row = Mapping[str, float | None]
 WINDOW = 100
 """Rows that are looked at, at most the last quarter of a run."""
 FEWEST = 20
@@ -33,7 +33,9 @@ def warnings(rows: Sequence[Row]) -> list[Concern]:
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:
-    return [float(row[name]) for row in rows if name in row]
+    """Of the rows that have it; a number that JSON could not hold was stored as None and counts as none."""
+    found = [row[name] for row in rows if name in row]
+    return [math.nan if value is None else float(value) for value in found]
 
 
 def _recent(rows: Sequence[Row], name: str) -> list[float]:
