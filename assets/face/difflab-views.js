@@ -62,8 +62,8 @@ studio.difflab.guidance = ({ lab, state, ask, names, slider, labels, reseed, but
     const cell = (r, c) => { const one = studio.difflab.tile(`${data.labels[r]}, scale ${data.scales[c]}`); one.set(sprite, c, r, side); return one.canvas; };
     studio.fill(sheet, h("div", { class: "difflab-grid", style: `--columns:${data.scales.length}` },
       h("div", { class: "small muted" }, by === "free" ? "w" : "s"), data.scales.map((scale) => h("div", { class: "num small muted" }, String(scale))),
-      data.labels.map((name, r) => [h("div", { class: "small" }, name), data.scales.map((_, c) => cell(r, c))]),
-      data.sure ? [h("div", { class: "small muted", title: "How likely the noisy classifier finds the wanted label in the results, on average" }, "sure"), data.sure.map((value) => h("div", { class: "num small muted" }, `${Math.round(100 * value)} %`))] : null));
+      data.labels.flatMap((name, r) => [h("div", { class: "small" }, name), ...data.scales.map((_, c) => cell(r, c))]),
+      data.sure ? [h("div", { class: "small muted", title: "How likely the noisy classifier finds the wanted label in the results, on average" }, "sure"), ...data.sure.map((value) => h("div", { class: "num small muted" }, `${Math.round(100 * value)} %`))] : null));
   };
   const again = button("Make the grid", grid);
   const kinds = h("div", { class: "segs", role: "group", "aria-label": "Guidance of the grid" });

@@ -23,8 +23,13 @@ studio.kinds.difflab = ({ root, props }) => {
   const tabs = h("div", { class: "segs difflab-tabs", role: "group", "aria-label": "What to look at" });
   const body = h("div", { class: "difflab-body" });
 
+  // The picture's slot is a piece of its own on the page; it is shown inside the view that uses it.
+  let held = null;
+  const slot = () => (held ||= document.getElementById(props.slot));
+
   // What every view is given.
   const tools = {
+    slot,
     lab, state, props,
     fail: (what) => studio.fill(trouble, what ? studio.problem(what) : null),
     ask: async (op, args, assets) => { const answer = await lab.ask(op, args, assets); tools.fail(answer.message ? answer : null); return answer.message ? null : answer; },
@@ -58,7 +63,7 @@ studio.kinds.difflab = ({ root, props }) => {
     studio.fill(tabs, VIEWS.map(([key, text]) => h("button", { type: "button", class: "seg", "aria-pressed": String(key === view), onclick: () => { view = key; studio.remember("difflab.view", key); draw(); wake(); } }, text)));
     const ready = state.about || view === "words";
     studio.fill(body, ready ? current().element : h("p", { class: "muted" }, lab.id ? "Opening the model …" : "Train a model, or choose one above."));
-    document.getElementById(props.slot)?.classList.toggle("difflab-hidden", view !== "noise" || !state.about);
+    slot()?.classList.toggle("difflab-hidden", !state.about);
   };
   // Nothing is asked, and no worker started, before somebody looks.
   const wake = async () => {
@@ -86,7 +91,7 @@ studio.kinds.difflab = ({ root, props }) => {
 };
 
 // ── Noise: one's own picture at any level ────────────────────────────────────
-studio.difflab.noise = ({ lab, state, ask, asset, source, names, isFlow, slider, button, fail, busy }) => {
+studio.difflab.noise = ({ lab, state, ask, asset, source, slot, slider, button, fail }) => {
   const { h } = studio;
   const { tile, load } = studio.difflab;
   const large = h("img", { class: "difflab-large", alt: "The picture with noise" });
@@ -143,6 +148,7 @@ studio.difflab.noise = ({ lab, state, ask, asset, source, names, isFlow, slider,
     h("div", { class: "curves" }, mixed, betas), studio.explain("diffusion_schedule"), h("div", {}, round), back);
   const enter = async () => {
     schedule = state.about.own_schedule;
+    if (slot()) element.prepend(slot());
     drawKinds(); picture();
     if (!state.own && !state.about.pictures) fail({ message: "Choose a picture to add noise to.", hint: "" });
     const answer = await ask("schedule", { points: 101 });

@@ -84,7 +84,7 @@ class DiffusionTrainee:
 
     def step(self, step: int, generator: torch.Generator) -> Mapping[str, float]:
         """One update. "loss" is the mean squared error of the prediction; "bound" (improved DDPM) the variance's share
-        in bits per dimension; "loss_clear" and "loss_noisy" the third with the least and the most noise.
+        in bits per dimension; "level_1" to "level_4" the loss by amount of noise, the clearest first.
         """
         self.net.train()
         count = self.options.batch
@@ -100,8 +100,7 @@ class DiffusionTrainee:
         found = {"loss": errors["simple"].mean()}
         if "bound" in errors:
             found["bound"] = errors["bound"].mean()
-        third = max(1, count // 3)
-        found |= {"loss_clear": errors["simple"][:third].mean(), "loss_noisy": errors["simple"][-third:].mean()}
+        found |= _by_level(errors["simple"])
         if self.net.classifier is not None:
             scores = self.net.classifier(noisy.x, noisy.time)
             wrong = F.cross_entropy(scores, labels.to(self.place))
@@ -130,7 +129,7 @@ class DiffusionTrainee:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """On held-out pictures, each at fixed noise: "loss", the same per quarter of the noise levels ("loss_q1" is the
+        """On held-out pictures, each at fixed noise: "loss", the same by amount of noise ("level_1" is the
         clearest), "classifier_accuracy" over all levels, "bound" (the mean term of the variational bound in bits per
         dimension, improved DDPM), and "kernel_distance" of samples to held-out pictures (no FID: see `gan_measure`).
         """
@@ -144,7 +143,7 @@ class DiffusionTrainee:
         out = self.average(noisy.x, noisy.time, labels.to(self.place))
         simple = self.loss.errors(out, clean.to(self.place), noisy)["simple"]
         found = {"loss": float(simple.mean())}
-        found |= {f"loss_q{k + 1}": float(part.mean()) for k, part in enumerate(simple.chunk(BINS))}
+        found |= {name: float(value) for name, value in _by_level(simple).items()}
         if isinstance(self.loss, Hybrid):
             found["bound"] = float(self.loss.bound(out, clean.to(self.place), noisy).mean())
         if self.average.classifier is not None:
@@ -229,6 +228,11 @@ class Flow(DiffusionTrainee):
     """Straight ways from noise to pictures, the network predicts the velocity (Lipman 2023, Liu 2023)."""
 
     process = "flow"
+
+
+def _by_level(errors: Tensor) -> dict[str, Tensor]:
+    """Means of errors (N,), sorted from clear to noisy, over BINS ranges of noise."""
+    return {f"level_{k + 1}": part.mean() for k, part in enumerate(errors.tensor_split(BINS)) if len(part)}
 
 
 def grid(pictures: NDArray[np.float32], columns: int) -> Pixels:
