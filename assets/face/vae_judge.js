@@ -54,7 +54,7 @@
         const { data } = answer, { jpeg } = data;
         words.textContent = `${data.bytes} bytes of ${data.raw_bytes.toLocaleString()} at ${data.bits} bits a number: ${data.psnr_db} dB. JPEG ${jpeg.fits ? `with ${jpeg.scan_bytes} bytes` : `cannot get that small; at its smallest, ${jpeg.scan_bytes} bytes`}: ${jpeg.psnr_db} dB (its headers and tables, ${jpeg.file_bytes - jpeg.scan_bytes} bytes more, are not counted).`;
         plot = plot || studio.chart(chart);
-        plot.draw({ x: "bytes", height: 220, lines: [{ name: "code, dB", points: data.rows.map((row) => [row.bytes, row.psnr_db]), dots: true, label: true }, { name: "JPEG, dB", points: data.curve, dots: true, label: true }] });
+        plot.draw({ x: "bytes", height: 220, lines: [{ name: "code, dB", points: data.rows.map((row) => [row.bytes, row.psnr_db]), dots: true, label: true }, { name: "JPEG, dB", points: data.curve.filter(([bytes], k) => k < 3 || bytes <= 10 * data.bytes), dots: true, label: true }] });
         studio.fill(holder, compare(answer.images[1], answer.images[2], [`Code, ${data.psnr_db} dB`, `JPEG, ${jpeg.psnr_db} dB`]), h("figure", {}, h("img", { class: "vae-picture large", src: answer.images[0], alt: "The picture itself" }), h("figcaption", { class: "small muted" }, "The picture itself")));
       }, one.assets());
       const one = chooser([["a", "Picture", 0]], () => ask());

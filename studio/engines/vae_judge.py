@@ -78,7 +78,7 @@ def compress(seen: Pictures, args: Arguments) -> Result:
     """The picture from `bits` per number of the code, against JPEG with the same bytes.
 
     Bytes of the code are numbers times bits, without entropy coding; a VQ code is its indices. Of the JPEG only the
-    scan counts: tables and headers, some 600 bytes, could be shared as the decoder is. "rows" has all bit widths.
+    scan counts: tables and headers could be shared, as the decoder is. "rows" has all bit widths.
     """
     model = seen.model
     found = seen.named(args, "a", "image")
