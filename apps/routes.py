@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
-from apps import catalogue, files, learn
+from apps import catalogue, compress, files, learn
 from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
@@ -28,8 +28,9 @@ SCRIPTS = (
     "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js",
     "marks.js", "models.js", "chart.js", "lab.js", "runs.js", "vae.js", "vae_walk.js", "vae_judge.js",
     "difflab.js", "difflab-views.js", "gan.js",
+    "compress.js", "compress-views.js", "compress-theory.js",
 )  # fmt: skip
-STYLES = ("theme.css", "work.css", "lab.css", "vae.css", "difflab.css", "gan.css")
+STYLES = ("theme.css", "work.css", "lab.css", "vae.css", "difflab.css", "gan.css", "compress.css")
 SEEN = ("id", "state", "place", "step", "total", "phase", "seconds", "remaining", "message", "hint", "artifact")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
@@ -117,6 +118,7 @@ def router(studio: Studio) -> APIRouter:
 
     files.add_routes(face, studio)
     catalogue.add_routes(face, studio)
+    compress.add_routes(face, studio)
     learn.add_routes(face, studio)
     return face
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from apps import detect, diffusion_lab, gan_lab, generate, library, models, pieces, runs, segment, vae_lab
+from apps import compress, detect, diffusion_lab, gan_lab, generate, library, models, pieces, runs, segment, vae_lab
 from apps.widgets import Face, Receiver, on, on_data
 from studio.errors import NotFound
 from studio.studio import Studio
@@ -32,6 +32,7 @@ TABS = (
     Tab("vae", "VAE", vae_lab.build),
     Tab("gan", "GAN", gan_lab.build),
     Tab("diffusion", "Diffusion", diffusion_lab.build),
+    Tab("compress", "Compress", compress.build),
     Tab("library", "Library", library.build),
     Tab("runs", "Runs", runs.build),
     Tab("models", "Models", models.build),

@@ -27,7 +27,8 @@ Weights = Mapping[str, Floats]
 Loss = Callable[[Weights], float]  # error of the network with these weights in place of its own, 0 for none
 Tick = Callable[[int, int], None]
 
-WIDTHS = (2, 3, 4, 5, 6, 8)
+WIDTHS = (1, 2, 3, 4, 5, 6, 8)
+TRIED = (2, 4)  # widths at which the network is really run; see `sensitivity`
 GROUP = 32
 CELLS = 60_000  # of the dynamic programme's table; more bytes than that are counted in larger units
 
@@ -59,27 +60,48 @@ def candidates(group: int = GROUP) -> tuple[Scheme, ...]:
 
 
 def sensitivity(
-    weights: Weights, units: Mapping[str, Sequence[str]], loss: Loss, offers: Sequence[Scheme], tick: Tick | None = None
+    weights: Weights,
+    units: Mapping[str, Sequence[str]],
+    loss: Loss,
+    offers: Sequence[Scheme],
+    tick: Tick | None = None,
+    tried: Sequence[int] = TRIED,
 ) -> dict[str, list[Option]]:
-    """Measures every option of every unit, one at a time, all else as it is.
+    """What every option of every unit costs alone, all else as it is.
+
+    The network is run with each unit at the widths in `tried`. For the others the nearest of these is scaled by the
+    squared error of the weights themselves, which small errors of the output follow.
 
     Args:
         weights: all arrays of the network by name.
         units: name of a layer or block -> the arrays in it.
-        loss: runs the network on calibration inputs with some arrays replaced; its error against the original.
-        tick: called with runs done, of how many; may raise to cancel.
+        loss: runs the network on calibration inputs with some arrays replaced; its squared error against the original.
+        tick: called with units done, of how many; may raise to cancel.
+        tried: bits; all that is offered where it is empty.
     """
     table: dict[str, list[Option]] = {}
-    total = len(units) * len(offers)
     for unit, names in units.items():
-        table[unit] = []
+        known: dict[int, tuple[float, float]] = {}  # bits -> error of the output, of the weights
+        found: list[tuple[Scheme, int, float]] = []
         for scheme in offers:
             changed = {name: round_trip(weights[name], scheme, name) for name in names}
+            off = sum(float(np.square(changed[name] - weights[name]).sum(dtype=np.float64)) for name in names)
             size = sum(stored_bytes(np.shape(weights[name]), scheme) for name in names)
-            table[unit].append(Option(scheme, size, float(loss(changed))))
-            if tick is not None:
-                tick(sum(map(len, table.values())), total)
+            found.append((scheme, size, off))
+            if not tried or scheme.bits in tried:
+                known[scheme.bits] = float(loss(changed)), off
+        table[unit] = [Option(scheme, size, _told(scheme.bits, off, known)) for scheme, size, off in found]
+        if tick is not None:
+            tick(len(table), len(units))
     return table
+
+
+def _told(width: int, off: float, known: Mapping[int, tuple[float, float]]) -> float:
+    """The error at a width: measured, or from the nearest that was."""
+    if not known:
+        raise InvalidTask("None of the offered widths is tried.", "Offer one of those that are.")
+    error, reference = known[min(known, key=lambda one: (abs(one - width), one))]
+    return error * off / reference if reference else 0.0
 
 
 def layers(weights: Weights) -> dict[str, list[str]]:
@@ -87,13 +109,19 @@ def layers(weights: Weights) -> dict[str, list[str]]:
     return {name: [name] for name, array in weights.items() if is_matrix(np.shape(array))}
 
 
-def blocks(weights: Weights, depth: int = 3) -> dict[str, list[str]]:
-    """Matrices by the first parts of their names: "down_blocks.1.attentions", "model.22.cv2", "mid_block.resnets.0"."""
-    found: dict[str, list[str]] = {}
-    for name in layers(weights):
-        parts = name.split(".")
-        found.setdefault(".".join(parts[: min(depth, max(1, len(parts) - 1))]), []).append(name)
-    return found
+def blocks(weights: Weights, least: int = 8) -> dict[str, list[str]]:
+    """Matrices by the first parts of their names, as few parts as give `least` blocks: "down_blocks.1.attentions",
+    "model.22", "mid_block.resnets.0"."""
+    names = list(layers(weights))
+    deepest = max((name.count(".") for name in names), default=0)
+    for depth in range(1, deepest + 1):
+        found: dict[str, list[str]] = {}
+        for name in names:
+            parts = name.split(".")
+            found.setdefault(".".join(parts[: min(depth, max(1, len(parts) - 1))]), []).append(name)
+        if len(found) >= least:
+            return found
+    return layers(weights)
 
 
 def plan(allocation: Allocation, units: Mapping[str, Sequence[str]], weights: Weights) -> dict[str, Scheme]:

@@ -88,13 +88,16 @@ class Network:
         return float(np.square(self.run({**self.weights, **changed}) - self.reference).mean())
 
 
-@pytest.mark.parametrize("divide", [layers, blocks])
-def test_mixed_widths_beat_one_width_at_the_same_bytes(divide):
+@pytest.mark.parametrize("tried", [(), (2, 4)])
+@pytest.mark.parametrize("divide", [layers, lambda weights: blocks(weights, 2)])
+def test_mixed_widths_beat_one_width_at_the_same_bytes(divide, tried):
     net = Network()
-    units = divide(net.weights) if divide is layers else divide(net.weights, 2)
+    units = divide(net.weights)
     seen = []
-    table = sensitivity(net.weights, units, net.loss, candidates(), lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(units) * 6, len(units) * 6)
+    tick = lambda done, total: seen.append((done, total))  # noqa: E731
+    table = sensitivity(net.weights, units, net.loss, candidates(), tick, tried)
+    assert seen[-1] == (len(units), len(units))
+    assert all(len(options) == len(candidates()) for options in table.values())
     budget = uniform_bytes(net.weights, SCHEME)
     found = allocate(table, budget)
     chosen = plan(found, units, net.weights)
@@ -115,7 +118,9 @@ def test_measuring_can_be_cancelled():
 
 
 def test_blocks_are_the_parts_of_names():
-    names = ("down_blocks.1.resnets.0.conv1.weight", "down_blocks.1.resnets.1.conv1.weight", "conv_in.weight", "w")
+    names = ("down.1.resnets.0.conv1.weight", "down.1.resnets.1.conv1.weight", "down.2.conv.weight", "conv_in.weight")
     weights = {name: np.zeros((64, 64), np.float32) for name in names}
-    sizes = {unit: len(found) for unit, found in blocks(weights).items()}
-    assert sizes == {"down_blocks.1.resnets": 2, "conv_in": 1, "w": 1}
+    assert {unit: len(found) for unit, found in blocks(weights, 2).items()} == {"down": 3, "conv_in": 1}
+    assert {unit: len(found) for unit, found in blocks(weights, 3).items()} == {"down.1": 2, "down.2": 1, "conv_in": 1}
+    assert blocks(weights, 9) == layers(weights)
+    assert blocks({}) == {}

@@ -1,0 +1,142 @@
+"""What was measured on this device, kept as it comes: `<home>/comparisons/<card>/comparison.json` and pictures.
+
+The measuring job writes a row as soon as a variant is done; the page and the command line read. Rows of other weights
+are dropped when a comparison begins, those of the same weights stay and are replaced one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from studio.compress import verdict
+from studio.errors import NotFound
+
+FILE = "comparison.json"
+_CARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PICTURE = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}\.png")
+Json = dict[str, Any]
+
+
+class Comparisons:
+    """All comparisons of one home.
+
+    Args:
+        home: the studio's home folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._root = home / "comparisons"
+
+    def begin(self, card: str, fingerprint: str, machine: Mapping[str, Any]) -> None:
+        """A comparison starts. `machine` is shown with it: name, cores, features, load."""
+        with self._lock(card):
+            now = self._read(card)
+            rows = now["rows"] if now and now.get("fingerprint") == fingerprint else []
+            data = {"card": card, "fingerprint": fingerprint, "machine": dict(machine), "at": time.time(), "rows": rows}
+            self._write(card, data)
+
+    def put(
+        self,
+        card: str,
+        row: Mapping[str, Any],
+        *,
+        pictures: Sequence[NDArray[np.uint8]] = (),
+        layers: Mapping[str, float] | None = None,
+    ) -> None:
+        """Adds one measured variant, or takes the place of its older measurement.
+
+        Args:
+            row: the bench object, see `verdict.Row`; "error" where it could not be measured, "notes": [text].
+            pictures: what it made of the inputs that all variants get, uint8 (H, W, 3).
+            layers: relative error by layer.
+        """
+        measured = verdict.row(row)
+        with self._lock(card):
+            data = self._read(card) or {"card": card, "fingerprint": "", "machine": {}, "rows": []}
+            names = [f"{_plain(measured.key)}-{number}.png" for number in range(len(pictures))]
+            for name, picture in zip(names, pictures, strict=True):
+                Image.fromarray(picture).save(self._folder(card) / name)
+            kept = [
+                one for one in data["rows"] if (one["runtime"], one["precision"]) != (row["runtime"], row["precision"])
+            ]
+            extra = {"pictures": names, "layers": dict(layers or {}), "at": time.time()}
+            data["rows"] = [*kept, {**_finite(dict(row)), **extra}]
+            self._write(card, {**data, "at": time.time()})
+
+    def read(self, card: str) -> Json | None:
+        """The comparison of a card as written above, None where there is none."""
+        return self._read(card)
+
+    def rows(self, card: str) -> list[verdict.Row]:
+        """What was measured, as rows."""
+        data = self._read(card)
+        return [verdict.row(one) for one in data["rows"]] if data else []
+
+    def cards(self) -> list[str]:
+        """Cards with a comparison."""
+        return sorted(path.parent.name for path in self._root.glob(f"*/{FILE}"))
+
+    def picture(self, card: str, name: str) -> Path:
+        """The file of a picture that a row names. Raises NotFound."""
+        file = self._folder(card) / name if _PICTURE.fullmatch(name) and _CARD.fullmatch(card) else None
+        if file is None or not file.is_file():
+            raise NotFound("There is no such picture.", "Compare again.")
+        return file
+
+    def forget(self, card: str) -> None:
+        """Drops the comparison of a card."""
+        if _CARD.fullmatch(card):
+            shutil.rmtree(self._root / card, ignore_errors=True)
+
+    # ── inside ───────────────────────────────────────────────────────────────
+
+    def _folder(self, card: str) -> Path:
+        if not _CARD.fullmatch(card):
+            raise NotFound("There is no such model.", "Choose another one.")
+        return self._root / card
+
+    def _lock(self, card: str) -> FileLock:
+        folder = self._folder(card)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock")
+
+    def _read(self, card: str) -> Json | None:
+        with suppress(OSError, ValueError):
+            data = json.loads((self._folder(card) / FILE).read_text(encoding="utf-8"))
+            if isinstance(data, dict) and isinstance(data.get("rows"), list):
+                return data
+        return None
+
+    def _write(self, card: str, data: Json) -> None:
+        file = self._folder(card) / FILE
+        part = file.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+        part.write_text(json.dumps(data), encoding="utf-8")
+        os.replace(part, file)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", name.lower())[:60]
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: None says that it was not measured."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
