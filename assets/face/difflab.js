@@ -63,7 +63,7 @@ studio.kinds.difflab = ({ root, props }) => {
     studio.fill(tabs, VIEWS.map(([key, text]) => h("button", { type: "button", class: "seg", "aria-pressed": String(key === view), onclick: () => { view = key; studio.remember("difflab.view", key); draw(); wake(); } }, text)));
     const ready = state.about || view === "words";
     studio.fill(body, ready ? current().element : h("p", { class: "muted" }, lab.id ? "Opening the model …" : "Train a model, or choose one above."));
-    slot()?.classList.toggle("difflab-hidden", !state.about);
+    slot()?.classList.toggle("difflab-hidden", view !== "noise" || !state.about);
   };
   // Nothing is asked, and no worker started, before somebody looks.
   const wake = async () => {

@@ -1,8 +1,8 @@
 """Where each word of a prompt looked: cross-attention maps of a text-to-image pipeline (Hertz et al. 2022).
 
 In every cross-attention layer each position of the picture spreads its attention, a probability, over the tokens of
-the prompt. What is shown for a word is that share, averaged over heads, layers and steps, of the guided half of the
-batch only. It says where the word was read, which is a hint at, and no proof of, what it caused.
+the prompt. What is shown for a word is that share, averaged over heads, layers, steps and then sizes of map, of the
+guided half of the batch only. It says where the word was read, which is a hint at, and no proof of, what it caused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from torch import Tensor
 from studio.engines.arguments import Arguments
 from studio.engines.base import Report, Result
 from studio.errors import InvalidTask, Unsupported
-from studio.ops import heat
 from studio.tasks import Explore
 
 Pixels = NDArray[np.uint8]
@@ -143,7 +142,7 @@ def attention(pipe: Any, defaults: Mapping[str, Any], task: Explore, report: Rep
     ]
     layers = {f"{int(n**0.5)}×{int(n**0.5)}": count for n, count in sorted(kept.counts.items())}
     # Each map in its own range: attention differs more between words than between places.
-    shown = tuple(heat.overlay(picture, one - one.min(), float(np.ptp(one))) for one in maps)
+    shown = tuple(laid_over(picture, one) for one in maps)
     return Result((picture, *shown), data={"words": facts, "maps": layers, "side": side, "steps": steps})
 
 
@@ -170,13 +169,23 @@ def spans(tokenizer: Any, prompt: str) -> list[tuple[str, list[int]]]:
 
 
 def word_maps(kept: KeepingProcessor, words: list[list[int]], side: int) -> NDArray[np.float32]:
-    """Mean attention of every pixel to each word: (words, side, side). A word's tokens are added up."""
-    layers = sum(kept.counts.values())
+    """Mean attention of every pixel to each word: (words, side, side). A word's tokens are added up.
+
+    Each size of map counts the same, however many layers have it: otherwise the coarsest would drown the others.
+    """
     maps = np.zeros((len(words), side, side), np.float32)
     for positions, odds in kept.sums.items():
         edge = round(positions**0.5)
         grid = odds.reshape(edge, edge, -1).numpy()
         for k, tokens in enumerate(words):
             one = np.ascontiguousarray(grid[..., tokens].sum(-1), np.float32)
-            maps[k] += cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC) / layers
-    return np.clip(maps, 0, None)
+            maps[k] += cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) / kept.counts[positions]
+    return maps / max(1, len(kept.sums))
+
+
+def laid_over(picture: Pixels, one: NDArray[np.float32]) -> Pixels:
+    """The picture, lit and glowing where the word was read most, dim where it was least; the map in its own range."""
+    share = ((one - one.min()) / max(float(np.ptp(one)), 1e-9))[..., None]  # (side, side, 1)
+    lit = picture * (0.2 + 0.8 * share)
+    glow = np.array((255, 196, 64), np.float32)
+    return np.clip(lit * (1 - 0.4 * share) + glow * 0.4 * share, 0, 255).astype(np.uint8)
