@@ -89,7 +89,14 @@ def assemble(bare: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
-    """Writes the graph, its weights beside it where they are too large for one file."""
+    """Writes the graph without the exporter's notes, its weights beside it where they are too large for one file."""
+    for node in model.graph.node:  # where in whose source each operator came from: up to a megabyte
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        value.ClearField("doc_string")
+        value.ClearField("metadata_props")
+    model.graph.ClearField("value_info")  # shapes in between, which every runtime works out by itself
     if model.ByteSize() >= LARGE:
         onnx.save_model(model, str(file), save_as_external_data=True, location=f"{file.name}.weights")
     else:

@@ -157,7 +157,8 @@ class FastDiffusion:
         output: Floats = self._unet.run(feed)["output"].astype(np.float32, copy=False)
         if len(output) == 1:
             return output
-        return output[:1] + np.float32(guidance) * (output[1:] - output[:1])
+        guided: Floats = output[:1] + np.float32(guidance) * (output[1:] - output[:1])
+        return guided
 
     def _text(self, plan: Plan) -> Floats:
         """(1, N, D), or (2, N, D) with the negative prompt first where there is guidance."""
@@ -183,7 +184,8 @@ class FastDiffusion:
         mean: Floats = found["mean"]
         if stream is None or "deviation" not in found:
             return mean
-        return mean + found["deviation"] * stream.draw(mean.shape)
+        drawn: Floats = mean + found["deviation"] * stream.draw(mean.shape)
+        return drawn
 
     def _repaint(self, plan: Plan, seed: int) -> _Repaint | None:
         """What is not masked is set back to the (noised) start each step."""

@@ -93,7 +93,7 @@ class Plms(Ddim):
         elif self._asked == 1 and self._kept is not None:
             mean, x, self._kept = (output + known[-1]) / 2, self._kept, None
         else:
-            mean = sum(w * a for w, a in zip(_ADAMS[len(known)], known[::-1], strict=True))
+            mean = np.add.reduce([w * a for w, a in zip(_ADAMS[len(known)], known[::-1], strict=True)])
         self._asked += 1
         return self._move(mean, x, self._signal(time), self._signal(later))
 
@@ -125,7 +125,7 @@ class Euler:
         self._prediction = schedule.prediction
         if ancestral and schedule.prediction == "sample":
             raise Unsupported("Euler a does not work with models that predict the picture.", "Choose Euler.")
-        self.times = schedules.times(schedule, steps)
+        self.times: Numbers = schedules.times(schedule, steps)
         known = schedule.sigmas
         sigmas = np.interp(self.times, np.arange(len(known)), known)
         if not ancestral and schedule.config.get("use_karras_sigmas"):
@@ -222,7 +222,7 @@ class Lcm:
             raise Unsupported(f"LCM takes at most {original} steps.", "Ask for fewer; four are usual.")
         places = (np.arange(1, original + 1) * (schedule.steps // original) - 1)[::-1]
         chosen = np.floor(np.linspace(0, original, steps, endpoint=False)).astype(np.int64)
-        self.times = places[chosen].astype(np.float64)
+        self.times: Numbers = places[chosen].astype(np.float64)
         self.scale = 1.0
         self._schedule = schedule
         self._stretch = float(schedule.config.get("timestep_scaling", 10.0))

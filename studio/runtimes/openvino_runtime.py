@@ -26,13 +26,13 @@ def library() -> Any:
 class OpenvinoSession:
     """A compiled network. Inputs are cast to what it declares; outputs are copies."""
 
-    def __init__(self, compiled: Any, file: Path, metadata: Mapping[str, str]) -> None:
+    def __init__(self, compiled: Any, file: Path) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._file = file
         self.inputs = tuple(_port(item) for item in compiled.inputs)
         self.outputs = tuple(_port(item) for item in compiled.outputs)
-        self.metadata = metadata
+        self.metadata: Mapping[str, str] = {}  # not kept by this format
         self._dtypes = {port.name: np.dtype(port.dtype) for port in self.inputs}
 
     def run(self, feed: Arrays) -> dict[str, NDArray[Any]]:
@@ -67,12 +67,11 @@ class OpenvinoRuntime:
         try:
             if settings.shapes:
                 model.reshape({name: list(shape) for name, shape in settings.shapes.items()})
-            metadata = _metadata(model)
             compiled = core.compile_model(model, _place(core, settings), _properties(settings))
         except RuntimeError as error:
             raise _failed(file, error) from error
         del model  # the compiled network holds the weights; the graph would hold them a second time
-        return OpenvinoSession(compiled, file, metadata)
+        return OpenvinoSession(compiled, file)
 
 
 def _properties(settings: Settings) -> dict[str, Any]:
@@ -93,15 +92,6 @@ def _properties(settings: Settings) -> dict[str, Any]:
 
 def _place(core: Any, settings: Settings) -> str:
     return "GPU" if settings.accelerator == "auto" and "GPU" in core.available_devices else "CPU"
-
-
-def _metadata(model: Any) -> dict[str, str]:
-    """What ultralytics and others wrote into the file, where it was kept."""
-    try:
-        found = model.get_rt_info(["framework"])
-        return {str(key): str(found[key].value) for key in found}
-    except (RuntimeError, AttributeError, TypeError):
-        return {}
 
 
 def _unreadable(file: Path, error: RuntimeError) -> StudioError:
