@@ -4,9 +4,9 @@
     python -m studio.train.vae_measures beta [--steps 800]
     python -m studio.train.vae_measures drag [--model models/starter-vae]
 
-anomaly: AUROC of the reconstruction error with one class held out of the training, against held-out pictures of the rest.
-beta: KL, mutual information gap (Chen et al. 2018, "Isolating Sources of Disentanglement") and purity for β = 1, 4, 16 on
-pictures whose factors are known. drag: milliseconds from a place on the map to its picture.
+anomaly: AUROC of the reconstruction error, one class held out of the training against held-out pictures of the rest.
+beta: KL, mutual information gap (Chen et al. 2018, "Isolating Sources of Disentanglement") and purity for β = 1, 4, 16
+on pictures whose factors are known. drag: milliseconds from a place on the map to its picture.
 """
 
 from __future__ import annotations
