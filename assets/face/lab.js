@@ -43,7 +43,7 @@ studio.explain = (name, label = "What am I seeing") => {
   const box = h("details", { class: "learn" }, h("summary", {}, label), body);
   studio.learned = studio.learned || studio.ask("learn.json");
   studio.learned.then((texts) => {
-    const one = texts[name];
+    const one = [name].flat().map((key) => texts[key]).find(Boolean); // the first that is there
     if (!one) return box.remove();
     if (one.title) body.append(h("strong", {}, one.title));
     body.append(h("p", {}, one.text));
@@ -251,12 +251,14 @@ studio.kinds.watch = ({ root, props }) => {
     finished: () => `Finished: ${run.step.toLocaleString()} steps in ${studio.seconds(run.seconds)}.`,
     failed: () => `Stopped at step ${run.step.toLocaleString()}.`,
   };
+  const NAMES = { psnr: "PSNR", kl: "KL", elbo: "ELBO", mse: "MSE", fid: "FID", kid: "KID", d: "Discriminator", g: "Generator" };
+  const said = (group) => NAMES[group] || group.split("_").map((word, k) => NAMES[word] && word.length > 1 ? NAMES[word] : k ? word : word[0].toUpperCase() + word.slice(1)).join(" ");
   const samples = () => {
     const names = Object.keys(run.samples || {}).filter((one) => run.samples[one].length);
     pictures.hidden = !names.length;
     if (!names.length) return;
-    if (!names.includes(name)) name = names.includes("samples") ? "samples" : names[0];
-    studio.fill(tabs, names.length > 1 ? names.map((one) => h("button", { type: "button", class: "seg", "aria-pressed": String(one === name), onclick: () => { name = one; samples(); } }, one.replaceAll("_", " ")[0].toUpperCase() + one.replaceAll("_", " ").slice(1))) : null);
+    if (!names.includes(name)) name = ["samples", "reconstructions"].find((one) => names.includes(one)) || names[0];
+    studio.fill(tabs, names.length > 1 ? names.map((one) => h("button", { type: "button", class: "seg", "aria-pressed": String(one === name), onclick: () => { name = one; samples(); } }, said(one))) : null);
     const steps = run.samples[name];
     range.max = steps.length - 1;
     const index = at === null ? steps.length - 1 : Math.min(at, steps.length - 1);
@@ -287,7 +289,7 @@ studio.kinds.watch = ({ root, props }) => {
       grid.replaceChildren(...wanted.map(([group]) => {
         const holder = h("div", {});
         charts[group] = studio.chart(holder);
-        return h("section", { class: "curve" }, h("h3", {}, group.replaceAll("_", " ")[0].toUpperCase() + group.replaceAll("_", " ").slice(1)), holder, studio.explain(`curve_${group}`));
+        return h("section", { class: "curve" }, h("h3", {}, said(group)), holder, studio.explain([`${props.family}_curve_${group}`, `curve_${group}`]));
       }));
     }
     for (const [group, names] of wanted) {
@@ -325,7 +327,7 @@ studio.kinds.watch = ({ root, props }) => {
     const busy = run.state === "running";
     bar.hidden = !busy; bar.classList.toggle("unknown", busy && !run.step);
     bar.firstElementChild.style.width = run.step ? `${Math.min(100, (100 * run.step) / Math.max(1, run.total))}%` : "";
-    studio.fill(trouble, ["failed", "interrupted"].includes(run.state) && run.message ? studio.problem(run) : null, note ? studio.problem(note) : null);
+    studio.fill(trouble, ["failed", "interrupted"].includes(run.state) && run.message ? studio.problem(run) : null, (run.warnings || []).map((one) => h("div", { class: "problem", role: "status" }, one.sentence, " ", h("span", { class: "hint" }, one.advice))), note ? studio.problem(note) : null);
     samples(); curves(); actions(); details();
   };
   studio.fill(root, empty());
