@@ -35,7 +35,7 @@
   studio.kinds.ganlab = ({ root, props }) => {
     const lab = studio.lab(props.family);
     let view = "samples", asked = 0;
-    const state = { seed: 0, psi: 1, label: "", from: 0, to: 7, way: "spherical", at: 0, rows: [0, 1, 2, 3], columns: [11, 12, 13, 14, 15], band: "coarse", mixPsi: 0.8, codeSeed: 0, vary: 0, classSeed: 0, first: 0, example: 0, picked: [], drawn: false };
+    const state = { seed: 0, psi: 1, label: "", from: 0, to: 7, way: "spherical", at: 0, rows: [0, 1, 2, 3], columns: [11, 12, 13, 14, 15], band: "coarse", mixPsi: 0.8, codeSeed: 0, vary: 0, classSeed: 0, first: 0, example: 0, picked: [], drawn: false, rate: 0.1 };
     const kind = () => lab.config.kind;
     const is = (...kinds) => kinds.includes(kind());
     const options = () => lab.config.options || {};
@@ -43,6 +43,17 @@
     const bar = h("div", { class: "gan-bar" }), tools = h("div", { class: "gan-tools" }), trouble = h("div", {}), place = h("div", { class: "gan-place" }), learn = h("div", { class: "gan-learn" });
     const slot = () => document.getElementById(props.slot);
 
+    // The same for what is dragged: latest wins, and nothing of a model or view that was left meanwhile.
+    const drag = (op, args, then) => {
+      const from = [lab.id, view].join();
+      asked += 1;
+      lab.drag(op, args, (answer) => {
+        if (from !== [lab.id, view].join()) return;
+        place.classList.remove("busy");
+        studio.fill(trouble, answer.message ? studio.problem(answer) : null);
+        if (!answer.message) then(answer);
+      });
+    };
     // Only the newest answer is shown; a failed one leaves what is there.
     const ask = async (op, args, then, assets = {}) => {
       const mine = ++asked;
@@ -63,10 +74,7 @@
         is("pix2pix") ? null : slider("Truncation ψ", { min: 0, max: 1.5, step: 0.05, value: state.psi, show: (v) => v.toFixed(2) }, (v) => { state.psi = v; fetch_(); }),
         classes ? select("Class", [["", "Any"], ...classes], state.label, (v) => { state.label = v; fetch_(); }) : null);
       const note = h("div", { class: "gan-note num", role: "status" });
-      const fetch_ = () => lab.drag("samples", { seed: state.seed, count: 32, columns: 8, truncation: state.psi, ...(state.label === "" ? {} : { label: Number(state.label) }) }, (answer) => {
-        if (view !== "samples") return;
-        studio.fill(trouble, answer.message ? studio.problem(answer) : null);
-        if (answer.message) return;
+      const fetch_ = () => drag("samples", { seed: state.seed, count: 32, columns: 8, truncation: state.psi, ...(state.label === "" ? {} : { label: Number(state.label) }) }, (answer) => {
         const d = answer.data;
         if (d.rows_are) return show(cut(answer), h("p", { class: "muted small" }, "Top: edges. Middle: what is made of them. Below: the true pictures."));
         const draw = () => {
@@ -116,17 +124,14 @@
       const other = (list) => list.map(roll);
       studio.fill(tools, segs("Which layers take the style from the top", [["coarse", "Coarse, to 8 px"], ["middle", "Middle, 16 px"], ["fine", "Fine, from 32 px"]], state.band, (key) => { state.band = key; mixing(); }),
         button("Other rows", () => { state.rows = other(state.rows); mixing(); }), button("Other columns", () => { state.columns = other(state.columns); mixing(); }),
-        slider("Truncation ψ", { min: 0, max: 1.5, step: 0.05, value: state.mixPsi, show: (v) => v.toFixed(2) }, (v) => { state.mixPsi = v; drag(); }));
-      const drag = () => lab.drag("style_mix", { rows: state.rows, columns: state.columns, band: state.band, truncation: state.mixPsi }, (answer) => {
-        if (view !== "mixing") return;
-        studio.fill(trouble, answer.message ? studio.problem(answer) : null);
-        if (answer.message) return;
+        slider("Truncation ψ", { min: 0, max: 1.5, step: 0.05, value: state.mixPsi, show: (v) => v.toFixed(2) }, (v) => { state.mixPsi = v; fetch_(); }));
+      const fetch_ = () => drag("style_mix", { rows: state.rows, columns: state.columns, band: state.band, truncation: state.mixPsi }, (answer) => {
         const sheet = cut(answer);
         sheet.classList.add("gan-cross");
         sheet.firstElementChild.classList.add("blank");
         show(h("p", { class: "small muted" }, answer.data.layers.length ? "Top: where the band's style comes from. Left: where all else comes from." : "This model has no layers so fine, so nothing is taken from the top."), sheet);
       });
-      drag();
+      fetch_();
     };
 
     // ── codes and classes ────────────────────────────────────────────────
@@ -184,9 +189,10 @@
 
     // ── step by step ─────────────────────────────────────────────────────
     const step = (args = null) => {
-      const go = (more) => step({ show: 8, ...more });
-      studio.fill(tools, button("One update each", () => go({}), { class: "gan-main" }), button("Ten", () => go({ count: 10 })), button("Start over", () => go({ reset: true })));
-      ask("step", args || { show: 8, reset: true }, (answer) => {
+      const go = (more) => step({ show: 8, rate: state.rate, ...more });
+      studio.fill(tools, button("One update each", () => go({}), { class: "gan-main" }), button("Ten", () => go({ count: 10 })), button("Start over", () => go({ reset: true })),
+        slider("Step size", { min: 0.05, max: 1, step: 0.05, value: state.rate, show: (v) => `${v.toFixed(2)} ×` }, (v) => { state.rate = v; }));
+      ask("step", args || { show: 8, rate: state.rate, reset: true }, (answer) => {
         const d = answer.data, m = d.metrics, say = (v) => answerOf(d.critic, v);
         const rows = [["real_before", "real_after"], ["fake_before", "fake_after_d"], ["fake_after_d", "fake_after_g"]];
         const arrow = (a, b) => h("span", { class: "small num gan-moved" }, `${say(a)} → ${say(b)}`);

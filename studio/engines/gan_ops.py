@@ -237,7 +237,7 @@ def examples(player: Player, args: Samples) -> Result:
 class Step(Args):
     reset: bool = False
     count: int = Field(1, ge=1, le=50)
-    rate: float = Field(1.0, ge=0, le=10)
+    rate: float = Field(0.1, ge=0, le=10)
     show: int = Field(8, ge=1, le=16)
 
 
@@ -245,11 +245,12 @@ def step(player: Player, args: Step) -> Result:
     """One update of D and one of G in memory (`count` times; the last is shown), on the pictures inside the model.
 
     Three rows: the real pictures, what G made of its noise before, and after. It goes on from the averaged generator
-    with fresh optimizers; the model itself stays as it is.
+    with fresh optimizers, whose first steps move every weight by `rate` times the recipe's rate, and without
+    DiffAugment, so that both learn from just the pictures that are shown. The model itself stays as it is.
     """
     if args.reset or player.stepped is None:
         player.stepped, player.steps = copy.deepcopy(player.trainee), 0
-        player.stepped.generator.load_state_dict(player.trainee.average.state_dict())
+        player.stepped.options = player.trainee.options.model_copy(update={"soften": ()})
     player.stepped.set_rate(args.rate)
     for _ in range(args.count):
         seen = player.stepped.observe(player.steps, torch.Generator().manual_seed(player.steps))
