@@ -5,7 +5,7 @@ import pytest
 
 from studio.errors import Cancelled, QueueFull, Unsupported
 from studio.jobs import Jobs
-from studio.tasks import Generate
+from studio.tasks import Generate, Train
 
 TASK = Generate(prompt="x", seed=1)
 
@@ -177,3 +177,25 @@ def test_the_assets_of_all_jobs_are_known(jobs, work):
     finish(jobs, jobs.submit(Generate(prompt="x", image="a" * 64, seed=1), "card"))
     finish(jobs, jobs.submit(Generate(prompt="y", seed=1), "card"))
     assert jobs.assets() == {"a" * 64}
+
+
+def test_a_training_and_a_picture_run_side_by_side_but_not_two_trainings(tmp_path):
+    running, release = [], threading.Event()
+
+    def work(job, live):
+        running.append(job.id)
+        release.wait(20)
+        return ""
+
+    jobs = Jobs(tmp_path, work)
+    jobs.start()
+    first, second = (jobs.submit(Train(recipe="vae", run=f"run-{k}", steps=1), "trainer") for k in range(2))
+    picture = jobs.submit(TASK, "card")
+    end = time.monotonic() + 10
+    while len(running) < 2 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert sorted(running) == sorted([first.id, picture.id])
+    assert jobs.get(second.id).place == 1
+    release.set()
+    assert list(jobs.watch(second.id))[-1].state == "done"
+    jobs.close()

@@ -1,7 +1,7 @@
 // The Runs tab: all trainings, their curves against each other, and what can be done with each.
 studio.kinds.runs = ({ root }) => {
   const { h } = studio;
-  const LABS = { vae: "VAE lab", gan: "GAN lab", "diffusion-lab": "Diffusion lab" };
+  const LABS = { vae: "VAE lab", gan: "GAN lab", "diffusion-lab": "Diffusion lab" }, TABS = { vae: "VAE", gan: "GAN", "diffusion-lab": "Diffusion" };
   const WORDS = { waiting: "waiting", running: "training", paused: "paused", finished: "finished", failed: "stopped", interrupted: "interrupted" };
   let runs = [], command = "", can = {}, filter = "", family = "", chosen = [], curves = {}, metric = "", log = false, problem = null, opened = null, sure = null;
   root.className = "face runs";
@@ -26,7 +26,7 @@ studio.kinds.runs = ({ root }) => {
     const kept = problem; await look(); problem = kept; draw();
   };
   const toLab = (run) => {
-    const tab = [...document.querySelectorAll('.desk button[role="tab"]')].find((one) => one.textContent.trim() === LABS[run.family]);
+    const tab = [...document.querySelectorAll('.desk button[role="tab"]')].find((one) => one.textContent.trim().startsWith(TABS[run.family]));
     tab?.click();
     setTimeout(() => { const bar = Object.values(studio.named).find((one) => one.follow && one.family === run.family); bar?.follow(run.id); }, 50);
   };

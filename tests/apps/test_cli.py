@@ -6,6 +6,8 @@ from click.testing import CliRunner
 
 from apps.cli import cli
 from studio.ops import pictures
+from studio.train import recipes, record
+from tests.train.tiny import RECIPE
 
 PICTURE = np.zeros((90, 120, 3), np.uint8)
 PICTURE[20:70, 30:90] = (200, 40, 40)
@@ -111,3 +113,40 @@ def test_recipes_are_named_with_their_minutes(call):
     rows = json.loads(call("train", "list", "--json").output)
     assert {row["name"] for row in rows} >= {"text-to-image", "detector", "segmenter"}
     assert all(row["minutes"] > 0 for row in rows)
+    labs = """autoencoder denoising-ae sparse-ae vae beta-vae cvae cbeta-vae vq-vae hvae gan dcgan cgan wgan wgan-gp
+    infogan pix2pix stylegan2 progressive-gan ddpm improved-ddpm flow"""
+    assert {row["name"] for row in rows} >= set(labs.split())
+
+
+def test_a_training_prints_its_last_numbers_and_its_run_and_goes_on(call, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", RECIPE)
+    monkeypatch.setattr(record, "keep", lambda *_: "")
+    result = call(
+        "train", "tiny", "--steps", 8, "--data", "digits", "--set", "hidden=4", "--set", "augment=flip", "--json"
+    )
+    first = json.loads(result.stdout)
+    assert first["steps"] == 8
+    assert first["valid_error"] > 0
+    more = json.loads(call("train", "tiny", "--resume", first["run"], "--steps", 12, "--json").stdout)
+    assert (more["run"], more["steps"]) == (first["run"], 12)
+    listed = json.loads(call("train", "runs", "--json").stdout)
+    assert [(run["id"], run["options"]["hidden"], run["options"]["augment"]) for run in listed] == [
+        (first["run"], 4, ["flip"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (("--set", "colour=1"), "not a setting"),
+        (("--set", "hidden=999"), "hidden"),
+        (("--data", "/nowhere"), "no pictures"),
+        (("--resume", "nobody"), "no run"),
+    ],
+)
+def test_a_wrong_training_is_said(call, monkeypatch, args, word):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", RECIPE)
+    monkeypatch.setattr(record, "keep", lambda *_: "")
+    result = call("train", "tiny", "--steps", 2, *args)
+    assert result.exit_code == 1
+    assert word in result.output

@@ -22,11 +22,11 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 class Server:
     """The studio in a process of its own. `pace` is seconds a step of the fake engine."""
 
-    def __init__(self, folder: Path, pace: float, mode: str) -> None:
+    def __init__(self, folder: Path, pace: float, mode: str, module: str = "tests.apps.serve_fake") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.folder, self.pace, self.mode = folder, pace, mode
+        self.folder, self.pace, self.mode, self.module = folder, pace, mode, module
         self.url = f"http://localhost:{self.port}/"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -34,7 +34,7 @@ class Server:
         command = [
             sys.executable,
             "-m",
-            "tests.apps.serve_fake",
+            self.module,
             str(self.folder),
             str(self.port),
             str(self.pace),
@@ -63,8 +63,8 @@ def serve(tmp_path_factory) -> Iterator[Callable[..., Server]]:
     """Starts servers; they end with the tests."""
     servers: list[Server] = []
 
-    def start(pace: float = 0.02, mode: str = "local") -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("studio"), pace, mode))
+    def start(pace: float = 0.02, mode: str = "local", **more: str) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("studio"), pace, mode, **more))
         return servers[-1].start()
 
     yield start
