@@ -22,6 +22,14 @@ EXPERIMENT = "image-studio"
 BATCH = 1000  # metrics in one call, the most that MLflow takes
 STATES = {"finished": "FINISHED", "failed": "FAILED", "paused": "KILLED", "interrupted": "KILLED"}
 NEEDED = ("torch", "numpy", "safetensors", "pillow", "pydantic", "opencv-python")
+_MLMODEL = """artifact_path: model
+flavors:
+  python_function:
+    env:
+      virtualenv: requirements.txt
+    loader_module: studio.train.served
+run_id: {run}
+"""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -101,6 +109,7 @@ def _keep_model(client: Any, mlflow_id: str, run: Run, model: Path) -> None:
     client.log_text(mlflow_id, requirements(), "model/requirements.txt")
     facts = {"engine": run.family, "recipe": run.recipe, "run": run.id}
     client.log_text(mlflow_id, json.dumps(facts, indent=1), "model/studio.json")
+    client.log_text(mlflow_id, _MLMODEL.format(run=mlflow_id), "model/MLmodel")
 
 
 def requirements() -> str:

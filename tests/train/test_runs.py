@@ -131,5 +131,5 @@ def test_mlflow_keeps_numbers_settings_samples_and_the_model(runs, tmp_path, air
     assert steps == list(range(1, 21))
     assert (params["recipe"], params["batch"], status) == ("tiny", "8", "FINISHED")
     files = {file.name for file in (tmp_path / "mlflow" / "artifacts").rglob("*") if file.is_file()}
-    assert {"model.safetensors", "config.json", "requirements.txt", "00000020.png"} <= files
+    assert {"model.safetensors", "config.json", "requirements.txt", "MLmodel", "00000020.png"} <= files
     assert airgap.attempts == before, "it reached for no other machine"
