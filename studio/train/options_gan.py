@@ -225,11 +225,11 @@ def _recipe(target: str, options: type[GanOptions], title: str, summary: str, **
 
 
 RECIPES_GAN: dict[str, Recipe] = {
-    "gan": _recipe(
-        "gan:Gan", GanOptions, "GAN", "The first GAN: two fully connected networks, no convolution."
-    ),
     "dcgan": _recipe(
         "gan_kinds:ConvGan", ConvGanOptions, "DCGAN", "Convolutions and batch normalisation: noise to faces in minutes."
+    ),
+    "gan": _recipe(
+        "gan:Gan", GanOptions, "GAN", "The first GAN: two fully connected networks, no convolution."
     ),
     "cgan": _recipe(
         "gan_kinds:ConditionalGan", ConvGanOptions, "Conditional GAN", "You choose the class, noise chooses the rest."
