@@ -42,7 +42,7 @@ studio.claims = (about) => {
   const lines = about.claims.map((claim) => h("tr", {}, h("th", { scope: "row" }, claim.technique), h("td", {}, claim.said || "–"), h("td", { class: claim.error ? "poor" : "" }, span(claim.gigabytes, (value) => `${value} GB`)), h("td", {}, span(claim.share, share)), h("td", {}, ours(claim).length ? ours(claim) : "not measured"), h("td", { class: "cmp-text" }, claim.error ? h("strong", {}, claim.error) : null, claim.error && claim.note ? " " : null, claim.note)));
   return [h("div", { class: "cmp-section" }, h("div", { class: "cmp-head" }, h("h2", {}, "Memory reduction, as it is told for 70 billion weights")),
     h("ul", { class: "cmp-errors" }, about.claim_errors.map((text) => h("li", {}, text))),
-    h("div", { class: "cmp-scroll" }, h("table", { class: "cmp-table num" }, h("thead", {}, h("tr", {}, ["Technique", "Claimed", "Claimed size", "Arithmetic", "Our files, scaled to 70 B", "What is wrong, or to know"].map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, lines)))),
+    h("div", { class: "cmp-scroll" }, h("table", { class: "cmp-table cmp-claims num" }, h("thead", {}, h("tr", {}, ["Technique", "Claimed", "Claimed size", "Arithmetic", "Our files, scaled to 70 B", "What is wrong, or to know"].map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, lines)))),
     quality(about, title)];
   function quality(known, name) {
     const models = [...new Set(known.measured.map((row) => row.model))];

@@ -2,7 +2,7 @@
 studio.kinds.compress = ({ root, trigger }) => {
   const { h } = studio;
   const TABS = { generate: "Generate", detect: "Detect", segment: "Segment" };
-  let about = null, now = null, shown = "compare", picked = null, chosen = new Set(), job = null, shot = null, problem = null, timer = null, told = "";
+  let about = null, now = null, shown = "compare", picked = null, touched = false, chosen = new Set(), job = null, shot = null, problem = null, timer = null, told = "";
   root.className = "face compress";
   const key = "job.compress";
   const here = () => about?.models.find((one) => one.id === now?.id);
@@ -29,7 +29,8 @@ studio.kinds.compress = ({ root, trigger }) => {
   const take = (answer) => {
     const same = now?.id === answer.id;
     now = answer;
-    if (!same || !now.rows.some((row) => row.key === picked)) picked = now.best || now.rows.find((row) => !row.reference)?.key || now.rows[0]?.key || null;
+    if (!same) touched = false;
+    if (!touched || !now.rows.some((row) => row.key === picked)) picked = now.best || now.rows.find((row) => !row.reference)?.key || now.rows[0]?.key || null;
   };
   // What is worth a first look: the floats, and what usually wins or shrinks.
   const suggested = () => {
@@ -114,7 +115,7 @@ studio.kinds.compress = ({ root, trigger }) => {
   const empty = () => h("div", { class: "empty" }, h("h2", {}, "What does each precision cost here?"),
     h("p", {}, "The same input runs in every variant you choose: size, memory, speed and quality, side by side. One click makes the best one the default for this model."),
     now?.offered.length && about.can ? h("div", { class: "examples" }, h("button", { type: "button", "data-act": "first", onclick: compare }, `Compare ${chosen.size} variants of ${now.title}`)) : null);
-  const views = studio.compressViews({ row: () => now.rows.find((one) => one.key === picked), reference: () => now.rows.find((one) => one.reference), pick: (name) => { picked = name; draw(); }, about: () => about, now: () => now });
+  const views = studio.compressViews({ row: () => now.rows.find((one) => one.key === picked), reference: () => now.rows.find((one) => one.reference), pick: (name) => { picked = name; touched = true; draw(); }, about: () => about, now: () => now });
   const measured = () => now?.rows.length
     ? [head(), views.pictures(), views.table(picked), selected(), views.scatter(picked), views.layers(), exportsRow()]
     : [job ? null : empty(), job && !now?.rows.length ? h("div", { class: "empty" }, h("p", {}, "The first row arrives as soon as it is measured.")) : null];
