@@ -159,7 +159,7 @@ def beta(steps: int, betas: Sequence[float] = BETAS, **options: Any) -> list[dic
     data, values = factors()
     rows = []
     for weight in betas:
-        one = trained("beta-vae", data, steps, beta=weight, **{"latents": 8, "width": 16, **options})
+        one = trained("beta-vae", data, steps, beta=weight, **{"latents": 8, "width": 16, "deviation": 0.4, **options})
         codes, kl = _codes(one)
         told = information(codes, values)
         used = kl > USED
