@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from apps import bench_cli
 from apps.cli_train import train
 from studio.airgap import Airgap
 from studio.config import Config
@@ -417,6 +418,8 @@ def doctor(config: Config, air_gap: bool, as_json: bool) -> None:
 
 
 cli.add_command(train)
+cli.add_command(bench_cli.command(_studio))
+cli.add_command(bench_cli.plan_command(_studio))
 
 
 def _size(size: int | None) -> str:

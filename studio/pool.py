@@ -105,6 +105,9 @@ class Pool:
         """The loaded worker, marked as leased. Loading happens outside the lock, so that no other card waits for it."""
         with self._lock:
             worker = self._workers.get(card.id)
+            if worker is not None and worker.card != card:  # another variant of the model is wanted now
+                self._drop(card.id)
+                worker = None
             if worker is not None and worker.alive:
                 self._leased.add(card.id)
                 return worker

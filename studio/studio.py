@@ -8,25 +8,30 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from studio import cards, exports, worker
 from studio.cards import Card
+from studio.compress.bench import Bench
+from studio.compress.measure import RUNS
+from studio.compress.verdicts import Choice
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
 from studio.engines.base import ENGINES, Result
-from studio.errors import InvalidTask, NotAllowed, StudioError
+from studio.errors import Cancelled, IntegrityError, InvalidTask, NotAllowed, StudioError, Unsupported
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
 from studio.pool import Pool
-from studio.tasks import MAX_SEED, Explore, Task, Train, make_task
+from studio.tasks import MAX_SEED, Compare, Explore, Task, Train, make_task
 from studio.train import adopt, recipes
 from studio.train.runs import AT_WORK, Run, Runs
 from studio.weights.store import Store
+from studio.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +92,7 @@ class Studio:
         self.store = Store(config)
         self.downloads = Downloads(self.store.pull)
         self.runs = Runs(config.home)
+        self.bench = Bench(config.home, config.cache, device)
         self.pool = Pool(budget, self._folder, device, config.cache, warm=config.prewarm)
         self.jobs = Jobs(config.home, self._execute, config.queue)
         self._closing = threading.Event()
@@ -213,6 +219,59 @@ class Studio:
                 self.pool.unload(old)
         return card
 
+    # ── variants ─────────────────────────────────────────────────────────────
+
+    def variants(self, card: Card) -> list[str]:
+        """Names of the runtimes and precisions a model can be measured in here, its own first."""
+        return self.bench.offered(card) if self.store.state(card).status == "ready" else []
+
+    def compare(
+        self, id: str, names: Sequence[str] = (), *, runs: int = RUNS, anyway: bool = False, owner: str = "local"
+    ) -> Snapshot:
+        """Queues a measurement; its rows arrive in `bench.comparisons` one by one. Raises NotFound, QueueFull."""
+        task = make_task(Compare.kind, {"variants": tuple(names), "runs": runs, "anyway": anyway})
+        return self.jobs.submit(task, self.card(id).id, owner=owner, kept=False)
+
+    def use(self, id: str, name: str) -> None:
+        """Makes a measured variant this model's default on this device. Raises NotFound, InvalidTask."""
+        card = self.card(id)
+        data = self.bench.comparisons.read(id) or {"rows": []}
+        row = next((one for one in data["rows"] if f"{one['runtime']}-{one['precision']}" == name), None)
+        if row is None or row.get("error"):
+            raise InvalidTask(f"{name} was not measured for {card.title}.", "Compare first.")
+        numbers = {key: value for key, value in row.items() if isinstance(value, (int, float, dict))}
+        sentence = str(row.get("verdict") or "")
+        choice = Choice(row["runtime"], row["precision"], self.store.fingerprint(card), sentence, numbers)
+        self.bench.verdicts.put(id, choice)
+        self.pool.unload(id)
+
+    @contextmanager
+    def _leased(self, card: Card, task: Task, live: Live) -> Iterator[Worker]:
+        """The worker for a task: the chosen variant's, or the model's own where that cannot be loaded."""
+        chosen = card
+        if self.bench.offered(card):
+            chosen = self.bench.applied(card, self.store.path(card), self.store.fingerprint(card), task)
+        if chosen is not card:
+            try:
+                with self.pool.lease(chosen, live.cancelled.is_set):
+                    pass  # loaded; leased again below, so that only loading may fall back
+            except (IntegrityError, Unsupported) as error:
+                log.warning("%s runs as it came: %s", card.id, error)
+                chosen = card
+        with self.pool.lease(chosen, live.cancelled.is_set) as engine:
+            yield engine
+
+    def _compare(self, card: Card, task: Compare, live: Live) -> str:
+        def step(done: int, total: int, phase: str) -> None:
+            live.progress(done, total, phase)
+            if live.cancelled.is_set():
+                raise Cancelled
+
+        self.pool.unload_all()  # what is loaded would be measured with it
+        folder, fingerprint = self.store.path(card), self.store.fingerprint(card)
+        self.bench.compare(card, folder, fingerprint, task.variants, runs=task.runs, anyway=task.anyway, on_step=step)
+        return ""
+
     # ── trainings ────────────────────────────────────────────────────────────
 
     def train(
@@ -338,13 +397,15 @@ class Studio:
 
     def _execute(self, job: Snapshot, live: Live) -> str:
         card = self.card(job.card)
+        if isinstance(job.task, Compare):
+            return self._compare(card, job.task, live)
         assets = {id_: self.library.asset(id_).path for id_ in job.task.assets()}
         events: dict[str, Callable[..., None]] = {
             "progress": live.progress,
             "preview": lambda image: setattr(live, "preview", image),
         }
         live.progress(0, 0, "loading model")
-        with self.pool.lease(card, live.cancelled.is_set) as engine:
+        with self._leased(card, job.task, live) as engine:
             live.progress(0, 0, "running")
             result = engine.run(job.task, assets, lambda kind, values: events[kind](*values), live.cancelled.is_set)
         if isinstance(job.task, Train):  # its outcome is the run, which the trainer keeps itself

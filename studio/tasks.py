@@ -156,9 +156,20 @@ class Explore(Task):
     third: AssetId | None = Field(None, description="A third picture.")
 
 
+class Compare(Task):
+    """Measure: what variants of a model cost on this machine."""
+
+    kind: ClassVar[str] = "compare"
+    asset_fields: ClassVar[tuple[str, ...]] = ()
+
+    variants: tuple[str, ...] = Field((), max_length=40, description="Names like openvino-int8; empty: the usual ones.")
+    runs: int = Field(7, ge=1, le=200, description="Timed runs of each variant.")
+    anyway: bool = Field(False, description="Measure although the machine is busy.")
+
+
 TASKS: dict[str, type[Task]] = {task.kind: task for task in (Generate, Detect, Segment)}
 """What the command line, the HTTP API and the forms are derived from."""
-KINDS: dict[str, type[Task]] = {**TASKS, Train.kind: Train, Explore.kind: Explore}
+KINDS: dict[str, type[Task]] = {**TASKS, Train.kind: Train, Explore.kind: Explore, Compare.kind: Compare}
 """Every task a job, a card or an engine may name."""
 
 

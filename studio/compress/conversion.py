@@ -34,7 +34,7 @@ from studio.errors import OutOfMemory, StudioError, Unsupported
 from studio.intake.child import fail
 from studio.runtimes import recorder
 from studio.runtimes.base import Settings, runtime
-from studio.tasks import Generate
+from studio.tasks import make_task
 from studio.worker import prepare_environment
 
 METADATA = "metadata.json"
@@ -195,7 +195,8 @@ def _samples(spec: Spec) -> Sequence[samples.Sample]:
         return made
     start = samples.examples(1)[0]
     side = {name: spec.card.defaults[name] for name in ("width", "height") if name in spec.card.defaults}
-    image = Generate(prompt="", seed=1, image="1" * 64, steps=2, strength=0.5, **side)
+    fields: dict[str, Any] = {"prompt": "", "seed": 1, "image": "1" * 64, "steps": 2, "strength": 0.5}
+    image = make_task("generate", {**fields, **side})
     return [*made, samples.Sample(image, {"1" * 64: start})]  # so that the encoder is asked something too
 
 

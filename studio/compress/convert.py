@@ -115,6 +115,9 @@ def _child(
         errors.seek(0)
         text = errors.read().decode("utf-8", "replace")
     if child.returncode != 0 or parts is None:
-        died = Unsupported("The conversion ended unexpectedly; most often memory ran out.", "Close other models.")
+        last = (text.strip().splitlines() or ["no word"])[-1][:200]
+        died = Unsupported(
+            f"The conversion ended unexpectedly ({last}).", "Most often memory ran out: close other models."
+        )
         raise said(text, died)
     return parts

@@ -7,7 +7,6 @@ An initializer "model.conv_in.weight" finds the array "conv_in.weight" of the sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from studio.compress.weightfiles import weight_files
 from studio.errors import IntegrityError, Unsupported
 
 PREFIX = "model."
@@ -120,18 +120,6 @@ def stored_weights(folder: Path) -> dict[str, NDArray[Any]]:
     if not found:
         raise IntegrityError(f"There are no safetensors files in {folder.name}.", "Download the model again.")
     return found
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: the shards that an index names, else the full-precision ones, else all."""
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        try:
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise IntegrityError(f"{index.name} cannot be read: {error}.", "Download the model again.") from error
-        return [folder / Path(str(name)).name for name in sorted(set(names))]
-    files = sorted(folder.glob("*.safetensors"))
-    return [file for file in files if ".fp16." not in file.name] or files
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:

@@ -1,7 +1,7 @@
 """Inputs to calibrate and to compare on: the starter world's scenes, or the user's pictures.
 
-The scenes need the emoji font; without it the example pictures do. Tasks come ready for an engine, with what is known to
-be true of their pictures.
+The scenes need the emoji font; without it the example pictures do. Tasks come ready for an engine, with what is known
+to be true of their pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from studio.config import ROOT
 from studio.errors import InvalidImage, StudioError
 from studio.ops import pictures
 from studio.ops.metrics import Truth
-from studio.tasks import Detect, Generate, Segment, Task
+from studio.tasks import Task, make_task
 
 Pixels = NDArray[np.uint8]
 EXAMPLES = ROOT / "assets" / "examples"
@@ -61,7 +61,9 @@ def _detect(card: Card, folder: Path, count: int, own: list[Pixels], first: int)
             known = [name is not None for name in scene.classes]
             labels = [name for name in scene.classes if name is not None]
             truth = Truth(scene.boxes[known], labels)
-        made.append(Sample(Detect(image=_id(number), confidence=0.05), {_id(number): picture}, truth))
+        made.append(
+            Sample(make_task("detect", {"image": _id(number), "confidence": 0.05}), {_id(number): picture}, truth)
+        )
     return made
 
 
@@ -73,7 +75,11 @@ def _segment(card: Card, folder: Path, count: int, own: list[Pixels], first: int
         if scene is not None and len(scene.masks):
             mask = scene.masks[int(np.argmax(scene.masks.sum(axis=(1, 2))))]
             x, y = _inside(mask)
-        made.append(Sample(Segment(image=_id(number), points=((x, y, 1),)), {_id(number): picture}, mask=mask))
+        made.append(
+            Sample(
+                make_task("segment", {"image": _id(number), "points": ((x, y, 1),)}), {_id(number): picture}, mask=mask
+            )
+        )
     return made
 
 
@@ -82,7 +88,9 @@ def _generate(card: Card, folder: Path, count: int, own: list[Pixels], first: in
     fields: dict[str, Any] = {} if steps is None else {"steps": min(int(steps), 20)}
     prompts = _prompts(folder)
     return [
-        Sample(Generate(prompt=prompts[(first + k) % len(prompts)], seed=SEED + first + k, **fields))
+        Sample(
+            make_task("generate", {"prompt": prompts[(first + k) % len(prompts)], "seed": SEED + first + k, **fields})
+        )
         for k in range(count)
     ]
 

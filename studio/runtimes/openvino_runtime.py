@@ -116,4 +116,6 @@ def _reason(error: Exception) -> str:
 def _port(item: Any) -> Port:
     shape = tuple(None if side.is_dynamic else side.get_length() for side in item.get_partial_shape())
     dtype = item.get_element_type().to_dtype().name
-    return Port(item.get_any_name(), shape, dtype)
+    # A tensor may have several names; that of the graph's own output is the result's.
+    own = str(item.get_node().get_friendly_name()).partition("/sink_port")[0]
+    return Port(own if own in item.get_names() else item.get_any_name(), shape, dtype)

@@ -1,0 +1,173 @@
+"""Variants of the studio's models: what is offered, converted, measured, and which one runs.
+
+The facade over conversion, measurement and the remembered choice; light, as everything that the page's process imports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.cards import Card
+from studio.compress import convert, measure, verdict
+from studio.compress.comparisons import Comparisons
+from studio.compress.measure import OnStep, Subject
+from studio.compress.networks import GRAPHS, Place
+from studio.compress.parts import PARTS
+from studio.compress.variants import Variants, folder_bytes, key_of, split_name
+from studio.compress.verdicts import Verdicts, cpu_features
+from studio.device import Device
+from studio.errors import Cancelled, StudioError, Unsupported
+from studio.ops import solvers
+from studio.tasks import Generate, Task
+
+OWN: dict[str, str] = {"diffusion": "torch-fp32", "sam": "torch-fp32", "yolo": "onnxruntime-fp32"}  # as models come
+COMPILED = "compiled"
+
+
+class Bench:
+    """Args:
+    home: the studio's home; variants, choices and measurements are kept there.
+    cache: for compiled networks.
+    device: the machine.
+    """
+
+    def __init__(self, home: Path, cache: Path, device: Device) -> None:
+        self.variants = Variants(home)
+        self.verdicts = Verdicts(home, device)
+        self.comparisons = Comparisons(home)
+        self._cache = cache / COMPILED
+        self._device = device
+
+    def offered(self, card: Card) -> list[str]:
+        """Names of the variants a model can be run in, its own first; [] where nothing can be converted."""
+        if card.engine not in convert.FAST:
+            return []
+        return list(dict.fromkeys([OWN[card.engine], *convert.OFFERED]))
+
+    # ── running ──────────────────────────────────────────────────────────────
+
+    def applied(self, card: Card, folder: Path, fingerprint: str, task: Task | None = None) -> Card:
+        """The card as it is to be leased: told to run the chosen variant, or the graphs it ships with; itself where
+        there is neither, or where the fast path cannot do the task."""
+        if card.engine not in convert.FAST or "fast" in card.options or not _is_doable(card, folder, task):
+            return card
+        choice = self.verdicts.get(card.id, fingerprint)
+        if choice is not None:
+            name = f"{choice.runtime}-{choice.precision}"
+            return card if name == OWN[card.engine] else self._told(card, fingerprint, name) or card
+        if card.engine != "yolo" and self._ships_graphs(card, folder):
+            return _with(card, Place("onnxruntime", "fp32", None, self._cache))
+        return card
+
+    def _told(self, card: Card, fingerprint: str, name: str) -> Card | None:
+        variant = self.variants.get(card.id, key_of(card, fingerprint), name)
+        if variant is None:
+            return None
+        return _with(card, Place(variant.runtime, variant.precision, variant.folder, self._cache))
+
+    def _ships_graphs(self, card: Card, folder: Path) -> bool:
+        has_all = all((folder / GRAPHS / f"{part}.onnx").is_file() for part in PARTS[card.engine])
+        return has_all and not card.options.get("lora")
+
+    # ── measuring ────────────────────────────────────────────────────────────
+
+    def compare(
+        self,
+        card: Card,
+        folder: Path,
+        fingerprint: str,
+        names: Sequence[str] = (),
+        *,
+        runs: int = measure.RUNS,
+        anyway: bool = False,
+        own: Sequence[Path] = (),
+        on_step: OnStep | None = None,
+    ) -> list[dict[str, Any]]:
+        """Converts what is not there, measures all, keeps and returns the bench objects with their verdicts.
+
+        Args:
+            names: variants; without any those that are usual. The model as it comes is always among them.
+            anyway: measure on a busy machine too.
+        Raises Unsupported (busy, or nothing to convert), InvalidTask, and what `on_step` raises.
+        """
+        if card.engine not in convert.FAST:
+            raise Unsupported(f"{card.title} has no network that could be compressed.", "Choose another model.")
+        wanted = list(dict.fromkeys([OWN[card.engine], *(names or USUAL)]))
+        for name in wanted:
+            split_name(name)
+        step = on_step if on_step is not None else lambda *_: None
+        subjects, failed = [], []
+        for number, name in enumerate(wanted):
+            try:
+                subjects.append(
+                    self._subject(card, folder, fingerprint, name, own, _at(step, number, len(wanted), name))
+                )
+            except Cancelled:
+                raise
+            except StudioError as error:
+                failed.append(_failure(card, name, error))
+        if not anyway:
+            measure.refuse_busy()
+        share, busiest = measure.load_of(0.3)
+        machine = {"name": self._device.name, "cores": self._device.cores, "memory": self._device.memory}
+        machine |= {"features": sorted(cpu_features()), "load": round(share, 2), "busy": busiest}
+        self.comparisons.begin(card.id, fingerprint, machine)
+        rows = []
+        for found in measure.measure(subjects, self._device.cores, runs=runs, own=own, on_step=on_step):
+            self.comparisons.put(card.id, found.row, pictures=found.pictures)
+            rows.append(found.row)
+        for row in failed:
+            self.comparisons.put(card.id, row)
+        rows += failed
+        sentences = verdict.verdicts([verdict.row(row) for row in rows], cpu_features())
+        return [{**row, "verdict": sentences[f"{row['runtime']}-{row['precision']}"]} for row in rows]
+
+    def _subject(
+        self, card: Card, folder: Path, fingerprint: str, name: str, own: Sequence[Path], on_step: OnStep
+    ) -> Subject:
+        if name == OWN[card.engine]:
+            return Subject(name, card, card.engine, folder, _own_bytes(card, folder))
+        variant = convert.make(card, folder, fingerprint, name, self.variants, on_step, own)
+        place = Place(variant.runtime, variant.precision, variant.folder, self._cache)
+        told = card.model_copy(update={"options": {**card.options, "fast": place.to_option()}})
+        return Subject(name, told, convert.FAST[card.engine], folder, variant.bytes, variant.notes)
+
+
+USUAL = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8")
+
+
+def _with(card: Card, place: Place) -> Card:
+    options = {**card.options, "fast": place.to_option()}
+    return card.model_copy(update={"engine": convert.FAST[card.engine], "options": options})
+
+
+def _is_doable(card: Card, folder: Path, task: Task | None) -> bool:
+    """Whether the fast path knows the task's sampler; other tasks of a painter look into torch itself."""
+    if task is None or card.engine != "diffusion":
+        return True
+    if not isinstance(task, Generate):
+        return False
+    try:
+        config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and solvers.knows(task.scheduler, config)
+
+
+def _own_bytes(card: Card, folder: Path) -> int:
+    suffix = ".onnx" if card.engine == "yolo" else ".safetensors"
+    files = [file for file in folder.rglob(f"*{suffix}") if file.parent.name != GRAPHS]
+    return sum(file.stat().st_size for file in files) or folder_bytes(folder)
+
+
+def _at(step: Callable[[int, int, str], None], number: int, total: int, name: str) -> OnStep:
+    return lambda done, of, phase: step(number, total, f"{name}: {phase}")
+
+
+def _failure(card: Card, name: str, error: StudioError) -> dict[str, Any]:
+    runtime, precision = split_name(name)
+    text = f"{error.message} {error.hint}".strip()
+    return {"card": card.id, "runtime": runtime, "precision": precision, "error": text, "notes": []}

@@ -1,0 +1,232 @@
+"""A budget of memory, and how to run a model within it: runtime, precision, tiling and slicing, and the peak predicted.
+
+The prediction is a sum: what the runtime's libraries take, the weights as that runtime holds them, and the largest
+arrays in between. COSTS and the area figures were measured (`python -m tests.bench.runtimes --part memory` measures
+them anew); a prediction is meant to be within a fifth.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from studio.cards import Card
+from studio.compress import precisions
+from studio.compress.weightfiles import weight_files
+from studio.errors import IntegrityError, InvalidTask, OutOfMemory, Unsupported
+from studio.intake.safeheader import read_header
+
+MB = 2**20
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 2**30}
+TILE = 512  # px; a decoder's tile
+SLICE_TOKENS = 1024  # above so many, attention in one piece is the largest array of all
+
+
+class Cost(NamedTuple):
+    """What a runtime takes.
+
+    Attributes:
+        base: bytes of libraries and buffers before any weights.
+        weights: its bytes of weights over those of the file, at most while loading.
+        activations: its bytes in between over those of the largest layer.
+    """
+
+    base: int
+    weights: float
+    activations: float
+
+
+COSTS: Mapping[str, Cost] = {
+    "torch": Cost(560 * MB, 1.15, 1.0),
+    "onnxruntime": Cost(120 * MB, 2.0, 1.0),
+    "openvino": Cost(190 * MB, 2.1, 1.0),
+}
+FLOATS = ("fp32", "fp16", "bf16")  # stored so; held as fp32 by every runtime on a CPU
+HELD: Mapping[str, float] = {"int8": 0.27, "int8-weights": 0.27}  # of fp32; by OpenVINO, and int8 by ONNX Runtime
+# Best first: what is tried until one fits. int8 comes first only where the processor is quick at it.
+ORDER = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32", "openvino-int8", "openvino-int8-weights")
+ORDER_VNNI = ("openvino-int8", "onnxruntime-int8", "openvino-fp32", "onnxruntime-fp32", "openvino-int8-weights")
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a model is made of, read from headers alone.
+
+    Attributes:
+        engine: the card's.
+        parameters: by part.
+        side: usual side of its pictures, px.
+        shrink: pixels per latent along a side (1 for detectors and segmenters).
+        bytes_per_px: of the largest arrays in between, for a picture's pixel, fp32.
+        heads: attention heads at full latent resolution, 0 where there is no attention there.
+    """
+
+    engine: str
+    parameters: Mapping[str, int]
+    side: int
+    shrink: int = 1
+    bytes_per_px: float = 200.0
+    heads: int = 0
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all parameters in fp32."""
+        return 4 * sum(self.parameters.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a model. `peak` in bytes; `tile` px (0: none); `slices` of attention (1: whole)."""
+
+    runtime: str
+    precision: str
+    side: int
+    tile: int
+    slices: int
+    peak: int
+    budget: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "peak_mb": round(self.peak / MB)}
+
+    def __str__(self) -> str:
+        ways = [f"tiles of {self.tile} px"] * bool(self.tile) + [f"attention in {self.slices} slices"] * (
+            self.slices > 1
+        )
+        extra = f", {', '.join(ways)}" if ways else ""
+        return (
+            f"{self.precision} on {self.runtime} at {self.side} px{extra}: about {self.peak >> 20} MB at peak, "
+            f"of {self.budget >> 20} MB."
+        )
+
+
+def parse(text: str) -> int:
+    """ "4 GB", "900MB", "3" (GiB) -> bytes. Raises InvalidTask."""
+    found = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].lower() not in UNITS or float(found[1].replace(",", ".")) <= 0:
+        raise InvalidTask(f"{text!r} is no amount of memory.", "Write it like 4 GB or 900 MB.")
+    return int(float(found[1].replace(",", ".")) * UNITS[found[2].lower()])
+
+
+def anatomy(card: Card, folder: Path) -> Anatomy:
+    """Reads a model's headers and configurations. Raises Unsupported for engines without networks, IntegrityError."""
+    if card.engine not in _READERS:
+        raise Unsupported(f"{card.title} has no network that could be planned.", "Choose another model.")
+    return _READERS[card.engine](card, folder)
+
+
+def predict(model: Anatomy, name: str, side: int | None = None, tile: int = 0, slices: int = 1) -> int:
+    """Bytes at peak of a process that runs one picture.
+
+    Args:
+        name: "openvino-int8", ...
+        side: of the picture, px; the model's own where None.
+        tile: the decoder works in tiles of so many px; 0 for the whole picture.
+        slices: attention is computed in so many pieces.
+    """
+    runtime, _, precision = name.partition("-")
+    cost = COSTS[runtime]
+    wide = model.side if side is None else side
+    painted = min(wide, tile) if tile else wide
+    between = model.bytes_per_px * painted**2
+    tokens = (wide / model.shrink) ** 2
+    attention = 2 * 4 * model.heads * tokens**2 / max(1, slices) if model.heads else 0.0
+    return round(cost.base + model.weights * held(runtime, precision) + cost.activations * max(between, attention))
+
+
+def held(runtime: str, precision: str) -> float:
+    """Bytes of weights at peak over those in fp32, as that runtime holds them. Raises InvalidTask."""
+    if precision in FLOATS:
+        return COSTS[runtime].weights
+    if precision in HELD:
+        return COSTS[runtime].weights * HELD[precision]
+    # Packed weights are unpacked when they are loaded: small on the disk, fp32 in memory.
+    return COSTS[runtime].weights + precisions.find(precision).ratio
+
+
+def plan(model: Anatomy, budget: int, side: int | None = None, features: Collection[str] = ()) -> Plan:
+    """The best way that fits: the quickest runtime and precision first, then tiles and slices, then a smaller picture.
+
+    Args:
+        budget: bytes.
+        features: of the processor, "vnni" or "amx" where it is quick at 8 bits.
+    Raises OutOfMemory where nothing fits, naming the least that would do.
+    """
+    wide = model.side if side is None else side
+    least = (math.inf, "")
+    for size in dict.fromkeys([wide, *(s for s in (1024, 768, 512, 384, 256) if s < wide and s >= model.side // 2)]):
+        for tile, slices in _savings(model, size):
+            for name in ORDER_VNNI if features else ORDER:
+                peak = predict(model, name, size, tile, slices)
+                least = min(least, (peak, name))
+                if peak <= budget:
+                    runtime, _, precision = name.partition("-")
+                    return Plan(runtime, precision, size, tile, slices, peak, budget)
+    raise OutOfMemory(
+        f"This model needs at least about {int(least[0]) >> 20} MB ({least[1]}); the budget is {budget >> 20} MB.",
+        "Choose a smaller model or allow more memory.",
+    )
+
+
+def _savings(model: Anatomy, side: int) -> list[tuple[int, int]]:
+    """(tile, slices) from none to all."""
+    tile = TILE if model.engine == "diffusion" and side > TILE else 0
+    many = model.heads if model.heads and (side / model.shrink) ** 2 > SLICE_TOKENS else 1
+    return list(dict.fromkeys([(0, 1), (tile, 1), (tile, many)]))
+
+
+# ── reading ──────────────────────────────────────────────────────────────────
+
+
+def _diffusion(card: Card, folder: Path) -> Anatomy:
+    parts = {name: _parameters(folder / name) for name in ("text_encoder", "unet", "vae") if (folder / name).is_dir()}
+    unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
+    is_tiny = "decoder_block_out_channels" in vae
+    widths = vae.get("decoder_block_out_channels") or vae.get("block_out_channels") or [64]
+    shrink = 2 ** (len(vae.get("block_out_channels", widths)) - 1)
+    sample = unet.get("sample_size") or 64
+    side = int(card.options.get("size", (sample[0] if isinstance(sample, list) else sample) * shrink))
+    # At full resolution a decoder holds the input, the output and a normalised copy of its widest layer there.
+    per_px = 4.0 * (widths[0] if is_tiny else 2 * widths[0]) * 3
+    first = str((unet.get("down_block_types") or [""])[0])
+    dims = unet.get("attention_head_dim", 8)
+    heads = int(dims[0] if isinstance(dims, list) else dims) if "CrossAttn" in first else 0
+    return Anatomy("diffusion", parts, side, shrink, per_px, heads)
+
+
+def _yolo(card: Card, folder: Path) -> Anatomy:
+    files = sorted(folder.glob("*.onnx"))
+    if not files:
+        raise IntegrityError(f"There is no .onnx file in {folder.name}.", "Download the model again.")
+    size = card.options.get("imgsz", 640)
+    return Anatomy("yolo", {"network": files[0].stat().st_size // 4}, int(size if isinstance(size, int) else size[0]))
+
+
+def _sam(card: Card, folder: Path) -> Anatomy:
+    config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    side = int(config.get("image_size", 1024))
+    is_vit = str(card.options.get("architecture", "")).startswith("vit")
+    # A ViT's global attention holds a score for every pair of its 64 x 64 places and every head.
+    per_px = 2.0 * 4 * 12 * 4096**2 / side**2 if is_vit else 220.0
+    return Anatomy("sam", {"network": _parameters(folder)}, side, bytes_per_px=per_px)
+
+
+_READERS: dict[str, Callable[[Card, Path], Anatomy]] = {"diffusion": _diffusion, "yolo": _yolo, "sam": _sam}
+
+
+def _parameters(folder: Path) -> int:
+    shapes = [shape for file in weight_files(folder) for shape in read_header(file).shapes.values()]
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{file.name} cannot be read: {error}.", "Download the model again.") from error
+    return found if isinstance(found, dict) else {}
