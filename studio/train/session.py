@@ -53,7 +53,7 @@ class Noted:
 
     def write(self, **facts: Any) -> None:
         """Writes what has come together since the last time."""
-        self._runs.update(self._id, **self._facts, **facts)
+        self._runs.update(self._id, **{**self._facts, **facts})
         self._facts = {}
         self._written = time.monotonic()
 

@@ -1,11 +1,16 @@
-"""One life of a training that is to be killed: python -m tests.train.kill FOLDER STEPS.
+"""A training killed again and again: python -m tests.train.kill FOLDER STEPS KILLS SEED.
 
-Waits for a line on stdin, then trains and prints the step at every report.
+Imports torch once and forks one process a life, since importing takes far longer than what is tested. Each life is
+ended with SIGKILL at a random moment. Prints the step each began at.
 """
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +23,13 @@ from tests.train.tiny import Tiny, TinyOptions
 
 
 class Telling:
+    """Writes the step of every progress to a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
     def progress(self, step: int, total: int, phase: str = "") -> None:
-        sys.stdout.write(f"{step}\n")
-        sys.stdout.flush()
+        os.write(self._pipe, f"{step}\n".encode())
 
     def preview(self, image: Any) -> None: ...
 
@@ -34,7 +43,34 @@ def course(folder: Path, steps: int, watcher: Any) -> Course:
     return Course(Tiny(TinyOptions(size=8, augment=("flip", "colour")), data, seed=5), plan, folder, watcher, seed=5)
 
 
-if __name__ == "__main__":
+def life(folder: Path, steps: int, reports: int, seconds: float) -> int:
+    """Trains in a forked process, killed after so many reports and seconds; returns the step it began at."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reads)
+        course(folder, steps, Telling(writes)).run()
+        os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as told:
+        began = int(told.readline())
+        for _ in range(reports):
+            told.readline()
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        told.read()
+    os.waitpid(child, 0)
+    return began
+
+
+def main() -> None:
+    folder, steps, kills, seed = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     torch.set_num_threads(1)
-    sys.stdin.readline()
-    course(Path(sys.argv[1]), int(sys.argv[2]), Telling()).run()
+    rng = random.Random(seed)
+    for _ in range(kills):
+        sys.stdout.write(f"{life(folder, steps, rng.randint(0, 12), rng.uniform(0, 0.01))}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
