@@ -34,6 +34,7 @@ class Ask(BaseModel):
     """What is to be measured."""
 
     variants: list[str] = Field(max_length=40)
+    anyway: bool = False
 
 
 def add_routes(face: APIRouter, studio: Studio) -> None:
@@ -50,7 +51,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
 
     @face.post("/compress/{id}/compare")
     def compare(id: str, ask: Ask) -> Json:
-        return {"job": compression.compare(id, ask.variants, "local").id}
+        return {"job": compression.compare(id, ask.variants, "local", anyway=ask.anyway).id}
 
     @face.post("/compress/{id}/use/{key}")
     def use(id: str, key: str) -> Json:

@@ -19,8 +19,7 @@ from typing import Any
 
 from studio.cards import Card
 from studio.compress import claims, precisions, quality, verdict
-from studio.compress.comparisons import Comparisons
-from studio.compress.verdicts import Choice, Verdicts, cpu_features
+from studio.compress.verdicts import Choice, cpu_features
 from studio.errors import InvalidTask, NotFound
 from studio.jobs import Snapshot
 from studio.studio import Studio
@@ -41,8 +40,8 @@ class Compression:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self.comparisons = Comparisons(studio.config.home)
-        self.verdicts = Verdicts(studio.config.home, studio.device)
+        self.comparisons = studio.bench.comparisons
+        self.verdicts = studio.bench.verdicts
 
     # ── looking ──────────────────────────────────────────────────────────────
 
@@ -89,10 +88,9 @@ class Compression:
 
     def offered(self, card: Card) -> list[Json]:
         """Variants that can be measured here: key and title. Those measured before stay."""
-        names = self.studio.variants(card) if hasattr(self.studio, "variants") else []
         known = [row.key for row in self.comparisons.rows(card.id)]
         found = []
-        for key in dict.fromkeys([*names, *known]):
+        for key in dict.fromkeys([*self.studio.variants(card), *known]):
             runtime, _, precision = key.partition("-")
             found.append({"key": key, "title": verdict.Row(card.id, runtime, precision).title})
         return found
@@ -115,27 +113,26 @@ class Compression:
 
     # ── doing ────────────────────────────────────────────────────────────────
 
-    def compare(self, id: str, variants: Sequence[str], owner: str) -> Snapshot:
-        """Queues the measurement. Raises InvalidTask, NotFound, NotAllowed, QueueFull."""
+    def compare(self, id: str, variants: Sequence[str], owner: str, *, anyway: bool = False) -> Snapshot:
+        """Queues the measurement; `anyway` on a busy machine too.
+
+        Raises InvalidTask, NotFound, NotAllowed, QueueFull.
+        """
         card = self._card(id)
         self.studio.require("share")  # a measurement needs the machine for itself
         offered = {one["key"] for one in self.offered(card)}
         chosen = [key for key in dict.fromkeys(variants) if key in offered]
         if not chosen:
             raise InvalidTask("No variant is chosen.", "Choose at least one; fp32 is measured with it.")
-        return self.studio.compare(id, chosen, owner=owner)
+        return self.studio.compare(id, chosen, anyway=anyway, owner=owner)
 
     def use(self, id: str, key: str) -> None:
         """Makes a measured variant the default here. Raises NotFound, NotAllowed, InvalidTask."""
         self.studio.require("share")
-        card = self._card(id)
         shown = next((one for one in self.comparison(id)["rows"] if one["key"] == key), None)
         if shown is None or shown["median_ms"] is None or shown["error"]:
             raise InvalidTask("This variant was not measured.", "Compare first.")
-        numbers = {name: shown[name] for name in COLUMNS[3:]}
-        choice = Choice(shown["runtime"], shown["precision"], self._fingerprint(card), shown["verdict"], numbers)
-        self.verdicts.put(id, choice)
-        self.studio.pool.unload(id)  # the next run loads the variant
+        self.studio.use(id, key)
 
     def undo(self, id: str) -> None:
         """Back to the default before. Raises NotFound, NotAllowed."""

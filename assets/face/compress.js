@@ -43,11 +43,11 @@ studio.kinds.compress = ({ root, trigger }) => {
     if (!answer.message && answer.id === now.id) { take(answer); draw(); }
   };
   const post = (path, body) => studio.ask(`compress/${encodeURIComponent(now.id)}/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: body ? JSON.stringify(body) : undefined });
-  const compare = async () => {
+  const compare = async (anyway = false) => {
     if (job) return;
     job = "asked"; problem = null; told = "";
     draw();
-    const answer = await post("compare", { variants: [...chosen] });
+    const answer = await post("compare", { variants: [...chosen], anyway });
     if (answer.job) return follow(answer.job);
     job = null; problem = answer; draw();
   };
@@ -81,6 +81,7 @@ studio.kinds.compress = ({ root, trigger }) => {
     now ? variants() : h("p", { class: "note" }, "No model with a network is on this device yet. Get one under Models."),
     now ? bar() : null,
     problem ? studio.problem(problem) : null,
+    problem && !job && /busy/i.test(problem.message) ? h("button", { type: "button", "data-act": "anyway", title: "Times will vary; sizes and quality will not", onclick: () => compare(true) }, "Measure anyway") : null,
     told ? h("div", { class: "small", role: "status" }, told) : null,
     h("p", { class: "note" }, machine()));
   const machine = () => {
@@ -100,7 +101,7 @@ studio.kinds.compress = ({ root, trigger }) => {
   const sentence = (key) => precision(key.slice(key.indexOf("-") + 1))?.sentence || "";
   const bar = () => job
     ? h("div", { class: "cmp-run" }, h("button", { type: "button", class: "cancel", "data-act": "run", disabled: job === "asked", onclick: () => studio.ask(`job/${job}/cancel`, { method: "POST" }) }, "Cancel"))
-    : h("div", { class: "cmp-run" }, h("button", { type: "button", class: "primary", "data-act": "run", disabled: !chosen.size || !about.can, title: about.can ? null : "Not on a public page", onclick: compare }, chosen.size ? `Compare ${chosen.size}` : "Choose variants"));
+    : h("div", { class: "cmp-run" }, h("button", { type: "button", class: "primary", "data-act": "run", disabled: !chosen.size || !about.can, title: about.can ? null : "Not on a public page", onclick: () => compare() }, chosen.size ? `Compare ${chosen.size}` : "Choose variants"));
 
   // ── the view ───────────────────────────────────────────────────────────
   const VIEWS = [["compare", "Measured here"], ["calculator", "Size calculator"], ["claims", "What is claimed"]];
@@ -114,7 +115,7 @@ studio.kinds.compress = ({ root, trigger }) => {
   };
   const empty = () => h("div", { class: "empty" }, h("h2", {}, "What does each precision cost here?"),
     h("p", {}, "The same input runs in every variant you choose: size, memory, speed and quality, side by side. One click makes the best one the default for this model."),
-    now?.offered.length && about.can ? h("div", { class: "examples" }, h("button", { type: "button", "data-act": "first", onclick: compare }, `Compare ${chosen.size} variants of ${now.title}`)) : null);
+    now?.offered.length && about.can ? h("div", { class: "examples" }, h("button", { type: "button", "data-act": "first", onclick: () => compare() }, `Compare ${chosen.size} variants of ${now.title}`)) : null);
   const views = studio.compressViews({ row: () => now.rows.find((one) => one.key === picked), reference: () => now.rows.find((one) => one.reference), pick: (name) => { picked = name; touched = true; draw(); }, about: () => about, now: () => now });
   const measured = () => now?.rows.length
     ? [head(), views.pictures(), views.table(picked), selected(), views.scatter(picked), views.layers(), exportsRow()]

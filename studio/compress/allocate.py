@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ Tick = Callable[[int, int], None]
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8)
 TRIED = (2, 4)  # widths at which the network is really run; see `sensitivity`
+FLOOR = 1e-7  # error of a layer that changed by its own size and was not missed: what is left over goes to it still
 GROUP = 32
 CELLS = 60_000  # of the dynamic programme's table; more bytes than that are counted in larger units
 
@@ -90,7 +92,9 @@ def sensitivity(
             found.append((scheme, size, off))
             if not tried or scheme.bits in tried:
                 known[scheme.bits] = float(loss(changed)), off
-        table[unit] = [Option(scheme, size, _told(scheme.bits, off, known)) for scheme, size, off in found]
+        own = sum(float(np.square(weights[name]).sum(dtype=np.float64)) for name in names)
+        least = FLOOR / own if own else 0.0
+        table[unit] = [Option(s, size, max(_told(s.bits, off, known), off * least)) for s, size, off in found]
         if tick is not None:
             tick(len(table), len(units))
     return table
@@ -102,6 +106,48 @@ def _told(width: int, off: float, known: Mapping[int, tuple[float, float]]) -> f
         raise InvalidTask("None of the offered widths is tried.", "Offer one of those that are.")
     error, reference = known[min(known, key=lambda one: (abs(one - width), one))]
     return error * off / reference if reference else 0.0
+
+
+def settle(
+    weights: Weights,
+    units: Mapping[str, Sequence[str]],
+    loss: Loss,
+    table: Mapping[str, Sequence[Option]],
+    budget: int,
+    floors: Sequence[int] = (1, 2, 3, 4),
+) -> Allocation:
+    """The allocation that errs least when the network is run with all of it at once.
+
+    Errors of large changes do not simply add up, least of all at one bit; so one allocation is solved for each lowest
+    allowed width, each is tried on the calibration inputs, and the best of them is taken. A uniform one that fits is
+    among them. Raises InvalidTask where none fits.
+    """
+    best: tuple[float, Allocation] | None = None
+    tried: set[tuple[Scheme, ...]] = set()
+    for floor in floors:
+        allowed = {unit: [one for one in options if one.scheme.bits >= floor] for unit, options in table.items()}
+        for found in _solved(allowed, budget):
+            mark = tuple(option.scheme for option in found.chosen.values())
+            if mark in tried:
+                continue
+            tried.add(mark)
+            chosen = {name: found.chosen[unit].scheme for unit, names in units.items() for name in names}
+            error = loss({name: round_trip(weights[name], scheme, name) for name, scheme in chosen.items()})
+            if best is None or error < best[0]:
+                best = (error, found)
+    return best[1] if best is not None else allocate(table, budget)
+
+
+def _solved(table: Mapping[str, Sequence[Option]], budget: int) -> list[Allocation]:
+    """The solution, and the one of equal widths for all, where they fit."""
+    found = []
+    with suppress(InvalidTask):
+        found.append(allocate(table, budget))
+    same = {unit: next(iter(options), None) for unit, options in table.items()}
+    uniform = {unit: one for unit, one in same.items() if one is not None}
+    if len(uniform) == len(table) and sum(one.bytes for one in uniform.values()) <= budget:
+        found.append(_total(uniform))
+    return found
 
 
 def layers(weights: Weights) -> dict[str, list[str]]:

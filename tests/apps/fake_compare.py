@@ -35,7 +35,7 @@ class FakeCompare:
     def __init__(self, studio: Studio, pace: float) -> None:
         self._studio, self._pace = studio, pace
 
-    def __call__(self, card_id: str, chosen: Sequence[str], *, owner: str = "local") -> Snapshot:
+    def __call__(self, card_id: str, chosen: Sequence[str], *, owner: str = "local", anyway: bool = False) -> Snapshot:
         store = Comparisons(self._studio.config.home)
         fields = {"prompt": "measure", "steps": 2 * len(chosen), "seed": 1}
         shot = self._studio.submit("starter", fields, owner=owner, kept=False)

@@ -72,7 +72,7 @@ def test_one_click_makes_it_the_default_and_one_undoes_it(compression, studio):
 
 def test_a_comparison_is_a_job_of_known_variants(compression, studio, monkeypatch):
     asked = []
-    monkeypatch.setattr(studio, "compare", lambda id_, names, owner: asked.append(names), raising=False)
+    monkeypatch.setattr(studio, "compare", lambda id_, names, owner, anyway: asked.append(names), raising=False)
     compression.compare("finder", ["openvino-int8", "openvino-int8", "rm -rf"], "local")
     assert asked == [["openvino-int8"]]
     with pytest.raises(InvalidTask, match="No variant"):

@@ -102,7 +102,8 @@ class Bench:
         units = divide(self.subject.weights)
         if kind not in self.tables:
             self.tables[kind] = allocate.sensitivity(self.subject.weights, units, self.loss, allocate.candidates())
-        chosen = allocate.allocate(self.tables[kind], allocate.uniform_bytes(self.subject.weights, like))
+        budget = allocate.uniform_bytes(self.subject.weights, like)
+        chosen = allocate.settle(self.subject.weights, units, self.loss, self.tables[kind], budget)
         return allocate.plan(chosen, units, self.subject.weights)
 
     def _save(self, id_: str, shown: list[NDArray[np.uint8]]) -> None:

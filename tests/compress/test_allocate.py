@@ -16,6 +16,7 @@ from studio.compress.allocate import (
     layers,
     plan,
     sensitivity,
+    settle,
     uniform_bytes,
 )
 from studio.compress.packing import round_trip
@@ -99,7 +100,7 @@ def test_mixed_widths_beat_one_width_at_the_same_bytes(divide, tried):
     assert seen[-1] == (len(units), len(units))
     assert all(len(options) == len(candidates()) for options in table.values())
     budget = uniform_bytes(net.weights, SCHEME)
-    found = allocate(table, budget)
+    found = settle(net.weights, units, net.loss, table, budget)
     chosen = plan(found, units, net.weights)
     assert chosen["mid.b.bias"] == F16
     mixed = net.loss({name: round_trip(net.weights[name], scheme) for name, scheme in chosen.items()})
@@ -124,3 +125,23 @@ def test_blocks_are_the_parts_of_names():
     assert {unit: len(found) for unit, found in blocks(weights, 3).items()} == {"down.1": 2, "down.2": 1, "conv_in": 1}
     assert blocks(weights, 9) == layers(weights)
     assert blocks({}) == {}
+
+
+def test_a_layer_that_is_not_missed_gets_what_is_left_and_never_too_little():
+    """A dead layer errs nowhere when tried alone; at one bit it would wake up and spoil everything."""
+
+    class Dead(Network):
+        def run(self, weights):
+            woken = np.abs(weights["mid.b.weight"] - self.weights["mid.b.weight"]).mean() > 1.2
+            return self.x @ weights["in.weight"] + 100 * woken + self.x @ weights["mid.a.weight"]
+
+    net = Dead()
+    units = layers(net.weights)
+    table = sensitivity(net.weights, units, net.loss, candidates())
+    budget = uniform_bytes(net.weights, SCHEME)
+    found = settle(net.weights, units, net.loss, table, budget)
+    chosen = {name: found.chosen[name].scheme for name in units}
+    assert chosen["mid.b.weight"].bits >= 2
+    assert net.loss({name: round_trip(net.weights[name], scheme) for name, scheme in chosen.items()}) < 0.1
+    with pytest.raises(InvalidTask):
+        settle(net.weights, units, net.loss, table, 10)
