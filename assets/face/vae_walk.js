@@ -7,7 +7,8 @@
   views.map = {
     title: "Map", text: "Every point of this plane is a picture. Drag across it; the dots are pictures the model has never trained on.",
     learn: [["vae_map", "What am I seeing"], ["vae_latent", "What is a latent"]],
-    build: ({ lab, about, cut, select, segs, labels, axisName, failed }) => {
+    build: ({ lab, about, cut, select, segs, labels, chooser, axisName, failed }) => {
+      let through = false;
       let space = about.space, data = null, images = [], at = null, near = null, sheet = null, backdrop = null, waiting = null;
       const canvas = h("canvas", { class: "vae-canvas", tabindex: 0, role: "application", "aria-label": "Map of codes. Drag, or use the arrow keys." });
       const seen = h("img", { class: "vae-picture large", alt: "The picture at this point" });
@@ -20,16 +21,21 @@
       const row = h("div", { class: "vae-row" });
       let x = null, y = null;
       const label = labels(() => load(), [["", "Label 1"]].slice(1));
+      const one = chooser([["a", "This picture", 0]], () => { if (through) load(); });
+      const hold = h("div", { class: "vae-row" });
+      const rest = segs("All other axes", [["", "Middle"], ["a", "Of a picture"]], "", (key) => { through = key === "a"; held(); load(); });
+      const held = () => studio.fill(hold, h("div", { class: "vae-field" }, h("span", { class: "small muted" }, "All other axes"), rest.box), through ? one.box : null);
+      held();
       const axes = () => {
         const all = order(space).slice(0, 16).map((axis, k) => [axis, space === about.space && about.facts.kl_per_latent ? `${axisName(axis, space)}, ${studio.figure(about.weights[k])} nats` : axisName(axis, space)]);
         x = select("Across", all, all[0][0], () => load());
         y = select("Up", all, all[Math.min(1, all.length - 1)][0], () => load());
-        studio.fill(row, what.box, spaces?.box, x.box, y.box, label?.box);
+        studio.fill(row, what.box, spaces?.box, x.box, y.box, hold, label?.box);
       };
-      const told = () => (label && label.value() !== "" ? { label: Number(label.value()) } : {});
+      const told = () => ({ ...(label && label.value() !== "" && !through ? { label: Number(label.value()) } : {}), ...(through ? { base: one.args().a } : {}) });
       const load = async () => {
         const mine = (waiting = {});
-        const answer = await lab.ask("map", { space, x: Number(x.value()), y: Number(y.value()), side: 13, ...told() });
+        const answer = await lab.ask("map", { space, x: Number(x.value()), y: Number(y.value()), side: 13, ...told() }, through ? one.assets() : {});
         if (mine !== waiting || failed(trouble, answer)) return;
         data = answer.data; images = answer.images;
         sheet = await picture(images[0]); backdrop = images[1] ? await picture(images[1]) : null;
@@ -64,7 +70,7 @@
           if (failed(trouble, answer)) return;
           seen.src = answer.images[0];
           place.textContent = `${axisName(data.x, space)} ${u.toFixed(2)}, ${axisName(data.y, space).toLowerCase()} ${v.toFixed(2)}; decoded in ${studio.figure((answer.data.seconds?.decode || 0) * 1000)} ms`;
-        });
+        }, through ? one.assets() : {});
         nearest();
       };
       const nearest = () => {

@@ -8,7 +8,7 @@ columns, which `data` counts.
     encode       {a, space}                                    a picture's place on the axes
     decode       {space, axes, values, base, label}            the picture at a place (made for drags)
     traverse     {space, axes, values, base, label, steps, reach}   one row an axis, everything else held
-    map          {space, x, y, side, reach}                    the held-out pictures on two axes, and what lies between
+    map          {space, x, y, base, label, side, reach}       the held-out pictures on two axes, and what lies between
     samples      {count, seed, temperature, label}             new pictures
     interpolate  {a, b, steps, way, film}                      from one picture to another
     arithmetic   {a, b, c, strength}                           A - B + C

@@ -83,7 +83,8 @@ def traverse(seen: Pictures, args: Arguments) -> Result:
 def map_(seen: Pictures, args: Arguments) -> Result:
     """The held-out pictures as points on two axes, their thumbnails, and a sheet of what lies on the plane between.
 
-    The plane goes through the middle of the codes. "points" are [x, y, label] in deviations.
+    The plane goes through the middle of the codes, or through the code of `base`. "points" are [x, y, label] in
+    deviations.
     """
     model = seen.model
     space, axes = seen.space(args)
@@ -97,8 +98,7 @@ def map_(seen: Pictures, args: Arguments) -> Result:
     side = args.whole("side", 0, 21, 11)
     images: tuple[Pixels, ...] = (sheet(model.points, 16),)
     if side:
-        label = args.label(model.names) if model.is_conditional else None
-        images = (*images, _plane(model, axes, (x, y), reach, side, label))
+        images = (*images, _plane(model, axes, (x, y), reach, side, seen.place(args, axes)))
     shares = axes.weight / axes.weight.sum().clamp_min(1e-9)
     return Result(
         images,
@@ -116,11 +116,15 @@ def map_(seen: Pictures, args: Arguments) -> Result:
     )  # fmt: skip
 
 
-def _plane(model: Model, axes: Axes, pair: tuple[int, int], reach: float, side: int, label: int | None) -> Pixels:
+def _plane(
+    model: Model, axes: Axes, pair: tuple[int, int], reach: float, side: int, through: tuple[Tensor, int | None]
+) -> Pixels:
     """side x side pictures over -reach..reach, the largest y in the first row."""
+    code, label = through
+    now = model.coordinates(code[0], axes)[list(pair)]
     middles = (torch.arange(side) + 0.5) / side * 2 * reach - reach
     y, x = torch.meshgrid(middles.flip(0), middles, indexing="ij")
-    codes = axes.origin + torch.stack([x.flatten(), y.flatten()], dim=1) @ axes.steps[list(pair)]
+    codes = code + (torch.stack([x.flatten(), y.flatten()], dim=1) - now) @ axes.steps[list(pair)]
     return sheet(model.decode(codes, model.told(label, len(codes))), side)
 
 

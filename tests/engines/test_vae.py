@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -251,3 +252,24 @@ def test_damaged_folders_say_so(tmp_path):
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(IntegrityError, match="Own"):
         VaeEngine(CARD, tmp_path, DEVICE)
+
+
+def test_a_map_goes_through_the_picture_asked_for(engines, report):
+    engine = engines["vae"]
+    found = ask(engine, report, "map", side=5, base=3)
+    x, y, far = found.data["x"], found.data["y"], found.data["reach"]
+    corner = ask(engine, report, "decode", base=3, axes=[x, y], values=[-0.8 * far, 0.8 * far]).images[0]
+    assert np.abs(found.images[1][:16, :16].astype(int) - corner).max() <= 1
+    assert not np.array_equal(found.images[1], ask(engine, report, "map", side=5).images[1])
+
+
+def test_the_diffusion_models_own_autoencoder_opens(report):
+    folder = Path(__file__).resolve().parents[2] / "models" / "starter-text-to-image" / "vae"
+    engine = VaeEngine(CARD, folder, DEVICE)
+    assert ask(engine, report, "about").data["network"] == "autoencoder-tiny"
+    found = ask(engine, report, "reconstruct")
+    assert found.images[1].shape == (128, 128, 3)
+    assert found.data["psnr_db"] > 22
+    assert ask(engine, report, "compress", bits=4).data["bytes"] == 1024
+    with pytest.raises(InvalidTask, match="grid"):
+        ask(engine, report, "encode", space="latents")
