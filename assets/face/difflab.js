@@ -118,7 +118,7 @@ studio.difflab.noise = ({ lab, state, ask, asset, source, slot, slider, button, 
     if (answer.images[2]) seen.set(await load(answer.images[2]));
     facts.textContent = `picture × ${signal.toFixed(3)} + noise × ${noise.toFixed(3)}, signal-to-noise ${snr === null ? "none" : `${snr.toFixed(1)} dB`}`;
   };
-  const look = () => lab.drag("noised", { t, schedule, side: 256, ...source() }, show, asset());
+  const look = () => lab.drag("noised", { t, schedule, side: 192, ...source() }, show, asset());
   const row = async () => { const answer = await ask("strip", { schedule, count: 9, side: 96, ...source() }, asset()); if (answer) strip.src = answer.images[0]; };
   const plot = () => {
     if (!curves) return;
