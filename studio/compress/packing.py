@@ -3,14 +3,15 @@
 A `Scheme` says how one array is stored, `pack` stores it, `unpack` gives float32 back. Groups of consecutive weights
 share one fp16 scale:
 
-    symmetric, 4 bits and more   w = s q          q = -(2^(b-1) - 1) .. 2^(b-1) - 1; zero stays zero
+    symmetric, 4 bits and more   w = s q          q = -2^(b-1) .. 2^(b-1) - 1; zero stays zero
     symmetric, 3 and 2 bits      w = s (q + 1/2)  q = -2^(b-1) .. 2^(b-1) - 1; no code is wasted on zero
     1 bit                        w = s sign(w), s = mean |w|: the closed-form optimum of XNOR-Net (Rastegari 2016)
     asymmetric                   w = s (q - z)    q, z = 0 .. 2^b - 1; zero stays zero
 
 Scales are chosen so that what is quantized already comes back unchanged: the largest weight of a group always gets the
-outermost code, so the same scale is found again. Up to 4 bits a few smaller scales are tried too, and each group keeps
-the one with the least squared error.
+outermost code, so the same scale is found again. Up to 6 bits several scales are tried, and each group keeps the one
+with the least squared error: smaller ranges, and for 4 bits and more scales with a sign, which give the largest weight
+the one code that has no counterpart (as ggml's Q4_0 does).
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 CHUNK = 2**17  # weights that are quantized at once, so that they stay in the processor's cache
-# Which shares of the largest weight the range is tried at, by bits. 1 first: of equals the first wins.
-CLIPS = {
-    2: (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
-    3: (1.0, 0.92, 0.84, 0.76, 0.68, 0.6),
-    4: (1.0, 0.95, 0.9, 0.85, 0.8, 0.75),
+# Ranges to try by bits: the share of the largest weight that fits, and whether the scale has a sign.
+TRIES: dict[int, tuple[tuple[float, bool], ...]] = {
+    2: tuple((share, False) for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
+    3: tuple((share, False) for share in (1.0, 0.92, 0.84, 0.76, 0.68, 0.6)),
+    4: ((1.0, False), *((share, True) for share in (1.0, 0.95, 0.9, 0.85, 0.8))),
+    5: ((1.0, False), (1.0, True)),
+    6: ((1.0, False), (1.0, True)),
 }
 
 
@@ -171,13 +174,13 @@ def _groups(values: Floats, group: int) -> Iterator[Floats]:
 
 
 def _fit(groups: Floats, scheme: Scheme) -> tuple[Bytes, NDArray[np.float16], Bytes]:
-    """Codes (n, group), scales (n,) and zero points (n,) of groups (n, group), the best of the clips by group."""
+    """Codes (n, group), scales (n,) and zero points (n,) of groups (n, group), by group the best of what is tried."""
     best: tuple[Bytes, NDArray[np.float16], Bytes] | None = None
     least = np.empty(0, np.float32)
-    for clip in CLIPS.get(scheme.bits, (1.0,)):
-        scales, zeros = _range(groups, scheme, clip)
+    for share, signed in TRIES.get(scheme.bits, ((1.0, False),)):
+        scales, zeros = _range(groups, scheme, share, signed)
         codes = _codes(groups, scales.astype(np.float32), zeros, scheme)
-        if scheme.bits not in CLIPS:
+        if scheme.bits not in TRIES:
             return codes, scales, zeros
         miss = _meaning(codes, scales.astype(np.float32), zeros, scheme) - groups
         error = np.einsum("ij,ij->i", miss, miss)
@@ -191,12 +194,12 @@ def _fit(groups: Floats, scheme: Scheme) -> tuple[Bytes, NDArray[np.float16], By
     return best
 
 
-def _range(groups: Floats, scheme: Scheme, clip: float) -> tuple[NDArray[np.float16], Bytes]:
-    """Scales and zero points of groups whose largest weights are cut to `clip` of what they are."""
+def _range(groups: Floats, scheme: Scheme, share: float, signed: bool) -> tuple[NDArray[np.float16], Bytes]:
+    """Scales and zero points of groups whose largest weights are cut to `share` of what they are."""
     steps = 2**scheme.bits - 1
     if scheme.kind == "asymmetric":
-        low = np.minimum(groups.min(axis=1), np.float32(0)) * np.float32(clip)
-        high = np.maximum(groups.max(axis=1), np.float32(0)) * np.float32(clip)
+        low = np.minimum(groups.min(axis=1), np.float32(0)) * np.float32(share)
+        high = np.maximum(groups.max(axis=1), np.float32(0)) * np.float32(share)
         scales = _floor16((high.astype(np.float64) - low) / steps)  # down, so that the codes span the whole range
         # The same arithmetic as in _codes, so that the lowest weight gets code 0.
         zeros = -np.floor(low * _inverse(scales.astype(np.float32)) + np.float32(0.5))
@@ -204,9 +207,12 @@ def _range(groups: Floats, scheme: Scheme, clip: float) -> tuple[NDArray[np.floa
     none = np.zeros(len(groups), np.uint8)
     if scheme.bits == 1:
         return np.abs(groups).mean(axis=1, dtype=np.float64).astype(np.float16), none
-    largest = np.abs(groups).max(axis=1).astype(np.float64) * clip
-    outermost = steps / 2 if scheme.bits <= 3 else 2 ** (scheme.bits - 1) - 1
-    return (largest / outermost).astype(np.float16), none
+    half = 2 ** (scheme.bits - 1)
+    if signed:
+        furthest = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], 1)[:, 0].astype(np.float64)
+        return (furthest * share / -half).astype(np.float16), none
+    largest = np.abs(groups).max(axis=1).astype(np.float64) * share
+    return (largest / (steps / 2 if scheme.bits <= 3 else half - 1)).astype(np.float16), none
 
 
 def _codes(groups: Floats, scales: Floats, zeros: Bytes, scheme: Scheme) -> Bytes:
@@ -220,14 +226,14 @@ def _codes(groups: Floats, scales: Floats, zeros: Bytes, scheme: Scheme) -> Byte
     if scheme.bits <= 3:
         np.clip(np.floor(steps, out=steps), -half, half - 1, out=steps)
     else:
-        np.clip(np.rint(steps, out=steps), 1 - half, half - 1, out=steps)
+        np.clip(np.rint(steps, out=steps), -half, half - 1, out=steps)
     steps += half
     return steps.astype(np.uint8)
 
 
 def _inverse(scales: Floats) -> Floats:
     """1 / scale, and 0 for groups of zeros."""
-    return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 0)
+    return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
 
 
 def _meaning(codes: Bytes, scales: Floats, zeros: Bytes, scheme: Scheme) -> Floats:
