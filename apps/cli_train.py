@@ -138,8 +138,8 @@ def _asked(runs: Runs, name: str, asked: Mapping[str, Any]) -> Train:
         if any(value is not None for value in budget.values()):
             run = runs.update(run.id, **budget)
         if settings:
-            options = recipe.options.made(run.options, settings).model_dump(mode="json")
-            run = runs.update(run.id, options=options)
+            changed = recipe.options.made(run.options, settings)
+            run = runs.update(run.id, options=changed.model_dump(mode="json"))
         return adopt.task_of(run)
     options = recipe.options.made(recipe.preset, settings)
     given = any(value is not None for value in budget.values())

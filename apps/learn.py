@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def visible(studio: Studio, family: str | None, ids: str) -> list[Run]:
+def visible(studio: Studio, family: str | None, ids: str) -> Sequence[Run]:
     """All runs where all share one library; else those whose ids (with commas between) the browser knows."""
     if studio.can("share"):
         return studio.runs.list(family=family)

@@ -59,6 +59,7 @@ def passing_card(run: Run, folder: Path) -> Card:
         engine=run.family,
         licence="unknown",
         source=Source(kind="none"),
+        size=None,
         memory=MEMORY,
     )
 
@@ -81,6 +82,7 @@ def adopt(store: Store, run: Run, folder: Path, title: str = "") -> Card:
         # The shipped pictures leave what is made with them free; of all others only the user can know.
         licence="Apache-2.0" if made_of == "digits" or made_of.startswith("stickers") else "unknown",
         source=Source(kind="imported"),
+        size=None,
         memory=MEMORY,
         options={"run": run.id, "recipe": run.recipe},
     )

@@ -36,6 +36,8 @@ LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
 EXPLODED = 1000.0
 """How many times its best running mean a loss may reach (losses below 1 count as 1)."""
 
+WORSE = 10.0
+"""How many times worse than untrained the watched metric may get."""
 LOOK_SHARE = 6.0
 """A look is followed by at least this many times its own time of steps."""
 
@@ -101,6 +103,8 @@ class Standing:
     step: int = 0
     seconds: float = 0.0
     looked: int = -1
+    first: float = math.nan
+    """The watched metric of the untrained networks."""
     best: float = math.nan
     best_step: int = -1
     stale: int = 0
@@ -253,6 +257,10 @@ class Course:
         """Whether the watched metric is the best so far."""
         if value is None:
             return False
+        if math.isnan(self.at.first):
+            self.at.first = value
+        if self.trainee.watched_falls and 0 < WORSE * self.at.first < value:
+            raise self._diverged(f"{self.trainee.watched} of the validation pictures rose to {value:.3g}")
         sign = 1 if self.trainee.watched_falls else -1
         if math.isnan(self.at.best) or sign * value < sign * self.at.best:
             self.at.best, self.at.best_step, self.at.stale = value, self.at.step, 0
@@ -294,7 +302,7 @@ class Course:
         buffer = io.BytesIO()
         torch.save({"parts": parts, "standing": vars(self.at), "identity": self.identity}, buffer)
         try:
-            write_atomic(self.folder / LAST, buffer.getbuffer())
+            write_atomic(self.folder / LAST, buffer.getvalue())
         except DiskFull as error:
             kept = (
                 f"that of step {self._read(LAST)['standing']['step']} is kept" if self._has_last() else "none is kept"

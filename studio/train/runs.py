@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,7 +118,7 @@ class Runs:
             )
         return run
 
-    def list(self, *, family: str | None = None, owner: str | None = None) -> list[Run]:
+    def list(self, *, family: str | None = None, owner: str | None = None) -> Sequence[Run]:
         """Newest first."""
         found = []
         for file in self._folder.glob(f"[a-z0-9]*/{RECORD}"):
@@ -129,7 +129,7 @@ class Runs:
         kept = [run for run in found if family in (None, run.family) and owner in (None, run.owner)]
         return sorted(kept, key=lambda run: run.created, reverse=True)
 
-    def curves(self, id_: str, since: int = -1, most: int = 600) -> list[dict[str, float | None]]:
+    def curves(self, id_: str, since: int = -1, most: int = 600) -> Sequence[dict[str, Any]]:
         """What was measured after step `since`, oldest first; thinned to about `most` lines (validation all kept)."""
         rows = [row for row in read_metrics(self.folder(id_) / "metrics.jsonl") if row["step"] > since]
         if len(rows) <= most:
@@ -141,7 +141,7 @@ class Runs:
             if k % every == 0 or k == len(rows) - 1 or any(name.startswith("valid_") for name in row)
         ]
 
-    def samples(self, id_: str) -> dict[str, list[int]]:
+    def samples(self, id_: str) -> dict[str, Sequence[int]]:
         """The steps at which samples of each name were drawn, in order."""
         folder = self.folder(id_) / "samples"
         names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -203,7 +203,7 @@ class Runs:
         write_atomic(self.folder(run.id) / RECORD, run.model_dump_json(indent=1).encode())
 
 
-def read_metrics(file: Path) -> list[dict[str, float | None]]:
+def read_metrics(file: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; one that was cut short by a kill is left out."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -15,7 +15,7 @@ from typing import Any
 from studio.cards import Card, Source
 from studio.device import probe
 from studio.engines.base import ENGINES, Engine
-from studio.tasks import Explore
+from studio.tasks import Explore, make_task
 
 
 class Direct:
@@ -48,12 +48,15 @@ class Served:
             engine=facts["engine"],
             licence="unknown",
             source=Source(kind="none"),
+            size=None,
+            memory=None,
         )
         self._engine: Engine = getattr(importlib.import_module(module), name)(card, folder, probe("cpu"))
 
     def predict(self, model_input: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """{"op", "args"} of the lab's operations -> {"images": [uint8 (H, W, 3)], "data": {...}}."""
-        result = self._engine.run(Explore(op=model_input["op"], args=dict(model_input.get("args", {}))), Direct())
+        task = make_task(Explore.kind, {"op": model_input["op"], "args": dict(model_input.get("args", {}))})
+        result = self._engine.run(task, Direct())
         return {"images": list(result.images), "data": dict(result.data)}
 
 

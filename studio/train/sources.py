@@ -147,7 +147,7 @@ def _placed(sticker: Pixels, background: tuple[int, int, int], size: int, rng: n
     alpha = sticker[..., 3:].astype(np.float32) / 255
     cut = np.concatenate([sticker[..., :3] * alpha, alpha], axis=2)
     moved = cv2.warpAffine(cut, matrix, (fine, fine), flags=cv2.INTER_LINEAR)
-    laid = moved[..., :3] + (1 - moved[..., 3:]) * np.float32(background)
+    laid = moved[..., :3] + (1 - moved[..., 3:]) * np.asarray(background, np.float32)
     return np.clip(cv2.resize(laid, (size, size), interpolation=cv2.INTER_AREA).round(), 0, 255).astype(np.uint8)
 
 
