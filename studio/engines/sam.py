@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from studio.cards import Card
+from studio.compress.networks import Place
 from studio.device import Device
 from studio.engines.base import Report, Result
 from studio.engines.embeddings import Embedding, EmbeddingCache
-from studio.engines.sam_nets import Prompt, network
+from studio.engines.sam_nets import GraphSam, Prompt, SamNet
 from studio.errors import IntegrityError, InvalidTask, Unsupported
 from studio.ops import masks as ops
 from studio.ops.refine import to_edges
@@ -58,7 +59,7 @@ class SamEngine:
         self._filter = {name: float(card.options.get(name, value)) for name, value in FILTER.items()}
         self._refines = bool(card.options.get("refine", False))
         self._shown: tuple[str, NDArray[np.uint8]] | None = None  # the picture of the last refined click
-        self._net = network(card, folder, device)
+        self._net = _network(card, folder, device)
         self._recent: OrderedDict[str, Embedding] = OrderedDict()
         self._size = self._net.size
 
@@ -211,6 +212,16 @@ class SamEngine:
         size = embedding.width, embedding.height
         full = cv2.resize(square[:rows, :columns], size, interpolation=cv2.INTER_LINEAR)
         return np.asarray(full > self._net.threshold)
+
+
+def _network(card: Card, folder: Path, device: Device) -> SamNet:
+    """On torch, or where the card says so on converted graphs. Raises what loading raises."""
+    place = Place.of(card)
+    if place is not None:
+        return GraphSam(folder, place, device)
+    from studio.engines.sam_torch import TorchSam  # so that graphs run without torch
+
+    return TorchSam(card, folder, device)
 
 
 def _prompt(task: Segment, height: int, width: int) -> Prompt:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from studio.cards import Card
 from studio.compress.networks import Networks, Place
 from studio.device import Device
 from studio.runtimes.base import Settings
@@ -60,16 +59,6 @@ class SamNet(Protocol):
         the first of each four is the single-mask token's."""
 
     def close(self) -> None: ...
-
-
-def network(card: Card, folder: Path, device: Device) -> SamNet:
-    """The network as the card wants it run. Raises what loading raises."""
-    place = Place.of(card)
-    if place is not None:
-        return GraphSam(folder, place, device)
-    from studio.engines.sam_torch import TorchSam
-
-    return TorchSam(card, folder, device)
 
 
 class GraphSam:

@@ -90,10 +90,11 @@ class SamEncoder(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.encoder = model.image_encoder
+        self.model = nn.Module()
+        self.model.image_encoder = model.image_encoder  # named as in the weights' file
 
     def forward(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.encoder(pixels)
+        found: Tensor = self.model.image_encoder(pixels)  # type: ignore[operator]
         return found
 
 
@@ -108,7 +109,6 @@ class SamDecoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("positions", model.prompt_encoder.get_dense_pe())
 
     def forward(self, features: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         prompts = self.model.prompt_encoder
@@ -119,7 +119,9 @@ class SamDecoder(nn.Module):
         for kind, embedding in enumerate(prompts.point_embeddings):
             sparse = sparse + embedding.weight * (labels == kind)
         dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(points.shape[0], -1, *features.shape[-2:])
-        found: tuple[Tensor, Tensor] = self.model.mask_decoder.predict_masks(features, self.positions, sparse, dense)
+        found: tuple[Tensor, Tensor] = self.model.mask_decoder.predict_masks(
+            features, prompts.get_dense_pe(), sparse, dense
+        )
         return found
 
 
@@ -172,7 +174,8 @@ def export(part: TorchPart, spec: Part, out: Path) -> None:
                 output_names=list(part.outputs),
                 dynamic_axes=free,
                 opset_version=OPSET,
-                do_constant_folding=False,  # folding would rename the weights
+                do_constant_folding=False,  # folding would rename the weights,
+                training=torch.onnx.TrainingMode.PRESERVE,  # and so would melting batch norms into convolutions
                 dynamo=False,
             )
     except (RuntimeError, TypeError, ValueError) as error:

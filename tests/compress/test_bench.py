@@ -1,0 +1,135 @@
+"""Measuring, remembering, running what was chosen; and planning by memory."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from studio.cards import load_cards
+from studio.compress import measure, plan
+from studio.compress.bench import Bench
+from studio.compress.networks import Place
+from studio.compress.verdicts import Choice
+from studio.config import ROOT
+from studio.device import Device
+from studio.errors import Cancelled, InvalidTask, OutOfMemory, Unsupported
+from studio.tasks import Explore, Generate
+
+MODELS = ROOT / "models"
+HERE = Device("this processor", 1, 8 * 2**30, "cpu")
+
+
+@pytest.fixture(scope="module")
+def cards():
+    return load_cards(MODELS)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "home", tmp_path / "cache", HERE)
+
+
+def place(cards, id):
+    return cards[id], MODELS / cards[id].source.path
+
+
+def test_a_detector_is_measured_chosen_and_undone(bench, cards, monkeypatch):
+    monkeypatch.setattr(measure, "refuse_busy", lambda: None)
+    card, folder = place(cards, "starter-detector")
+    rows = bench.compare(card, folder, "f", ["onnxruntime-fp16", "openvino-int3.5"], runs=2)
+    by_name = {f"{row['runtime']}-{row['precision']}": row for row in rows}
+    assert set(by_name) == {"onnxruntime-fp32", "onnxruntime-fp16", "openvino-int3.5"}
+    own, half = by_name["onnxruntime-fp32"], by_name["onnxruntime-fp16"]
+    for row in (own, half):
+        assert row["resident_mb"] > 20
+        assert row["peak_mb"] >= row["resident_mb"] * 0.8
+        assert min(row["load_s"], row["first_ms"], row["median_ms"]) > 0
+        assert row["verdict"]
+    assert half["bytes"] < 0.6 * own["bytes"]
+    assert half["quality"]["agreement"] > 0.95
+    assert "int3.5" in by_name["openvino-int3.5"]["error"]
+    kept = bench.comparisons.read(card.id)
+    assert kept["machine"]["name"] == HERE.name
+    assert len(kept["rows"]) == 3
+    json.dumps(rows)
+
+    assert bench.applied(card, folder, "f") is card
+    bench.verdicts.put(card.id, Choice("onnxruntime", "fp16", "f"))
+    told = bench.applied(card, folder, "f")
+    assert told.engine == "yolo"
+    assert Place.of(told).folder.name == "onnxruntime-fp16"
+    assert bench.applied(card, folder, "other weights") is card
+    bench.verdicts.undo(card.id)
+    assert bench.applied(card, folder, "f") is card
+
+
+def test_shipped_graphs_run_until_something_else_is_chosen(bench, cards):
+    card, folder = place(cards, "starter-text-to-image")
+    if not (folder / "graphs" / "unet.onnx").is_file():
+        pytest.skip("the graphs do not ship")
+    told = bench.applied(card, folder, "f", Generate(prompt="a", seed=1))
+    assert (told.engine, told.id) == ("fast-diffusion", card.id)
+    assert bench.applied(card, folder, "f", Generate(prompt="a", seed=1, scheduler="Heun")) is card
+    assert bench.applied(card, folder, "f", Explore(op="attention")) is card
+    bench.verdicts.put(card.id, Choice("torch", "fp32", "f"))
+    assert bench.applied(card, folder, "f", Generate(prompt="a", seed=1)) is card
+    bench.verdicts.put(card.id, Choice("openvino", "int8", "f"))  # chosen once, not there any more
+    assert bench.applied(card, folder, "f", Generate(prompt="a", seed=1)) is card
+
+
+def test_a_busy_machine_is_refused_and_named(monkeypatch):
+    monkeypatch.setattr(measure, "load_of", lambda: (0.9, ["painter 80 %"]))
+    with pytest.raises(Unsupported, match=r"painter 80 %"):
+        measure.refuse_busy()
+
+
+def test_measuring_can_be_cancelled(bench, cards):
+    card, folder = place(cards, "starter-detector")
+
+    def stop(step, total, phase):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        bench.compare(card, folder, "f", ["openvino-int8"], anyway=True, on_step=stop)
+    with pytest.raises(Unsupported, match="no network"):
+        bench.compare(cards["classic-faces"], folder, "f", [])
+    with pytest.raises(InvalidTask):
+        bench.compare(card, folder, "f", ["abacus-int8"])
+
+
+@pytest.mark.parametrize(("text", "size"), [("4 GB", 4e9), ("900MB", 9e8), ("3", 3 * 2**30), ("1.5 GiB", 1.5 * 2**30)])
+def test_amounts_of_memory(text, size):
+    assert plan.parse(text) == int(size)
+
+
+@pytest.mark.parametrize("text", ["four", "", "-1 GB", "0", "4 apples"])
+def test_what_is_no_amount(text):
+    with pytest.raises(InvalidTask, match="memory"):
+        plan.parse(text)
+
+
+def sd15():
+    parts = {"text_encoder": 123_000_000, "unet": 860_000_000, "vae": 84_000_000}
+    return plan.Anatomy("diffusion", parts, 512, 8, 4.0 * 256 * 3, 8)
+
+
+def test_a_budget_chooses_and_smaller_ones_choose_smaller():
+    peaks = []
+    for budget in (16 * 2**30, 8 * 2**30, 4 * 2**30, 3 * 2**30):
+        made = plan.plan(sd15(), budget)
+        assert made.peak <= budget
+        assert str(made)
+        peaks.append(made.peak)
+    assert peaks == sorted(peaks, reverse=True)
+    assert plan.plan(sd15(), 16 * 2**30, features={"vnni"}).precision == "int8"
+    with pytest.raises(OutOfMemory, match="at least"):
+        plan.plan(sd15(), 2**28)
+
+
+def test_every_starter_model_can_be_planned(cards):
+    for id_ in ("starter-detector", "starter-segmenter", "starter-text-to-image"):
+        card, folder = place(cards, id_)
+        assert plan.plan(plan.anatomy(card, folder), 4 * 10**9).peak < 4 * 10**9
+    with pytest.raises(Unsupported):
+        plan.anatomy(cards["classic-faces"], MODELS)
