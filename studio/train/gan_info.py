@@ -16,8 +16,8 @@ from studio.train.options_gan import InfoGanOptions
 from studio.train.sheets import grid
 from studio.train.trainee import Pixels
 
-SPREAD = 0.5
-"""Standard deviation that the reader of the continuous codes is assumed to have."""
+SPREAD = 1.0
+"""Standard deviation that the reader of the continuous codes is assumed to have; the category is to come first."""
 
 
 class InfoGan(ConvGan):

@@ -210,7 +210,9 @@ class GrowingOptions(GanOptions):
     )
 
 
-def _recipe(target: str, options: type[GanOptions], title: str, summary: str, **preset: Any) -> Recipe:
+def _recipe(
+    target: str, options: type[GanOptions], title: str, summary: str, data: str = "stickers:smileys", **preset: Any
+) -> Recipe:
     return Recipe(
         target=f"studio.train.{target}",
         minutes=5,
@@ -219,7 +221,7 @@ def _recipe(target: str, options: type[GanOptions], title: str, summary: str, **
         title=title,
         options=options,
         preset=preset,
-        data="stickers:smileys",
+        data=data,
         first=options.first,
     )
 
@@ -232,7 +234,8 @@ RECIPES_GAN: dict[str, Recipe] = {
         "gan:Gan", GanOptions, "GAN", "The first GAN: two fully connected networks, no convolution."
     ),
     "cgan": _recipe(
-        "gan_kinds:ConditionalGan", ConvGanOptions, "Conditional GAN", "You choose the class, noise chooses the rest."
+        "gan_kinds:ConditionalGan", ConvGanOptions, "Conditional GAN", "You choose the class, noise chooses the rest.",
+        data="digits",
     ),
     "wgan": _recipe(
         "gan_kinds:WGan", WganOptions, "WGAN", "A critic that estimates a distance, kept tame by clipping its weights.",
@@ -243,7 +246,8 @@ RECIPES_GAN: dict[str, Recipe] = {
         penalty=10.0, d_steps=3, norm="layer", momentum=0.0,
     ),
     "infogan": _recipe(
-        "gan_info:InfoGan", InfoGanOptions, "InfoGAN", "Finds categories and sliders by itself, without any labels."
+        "gan_info:InfoGan", InfoGanOptions, "InfoGAN", "Finds categories and sliders by itself, without any labels.",
+        data="digits", noise=16, information=3.0,
     ),
     "pix2pix": _recipe(
         "gan_pix2pix:Pix2Pix", Pix2PixOptions, "pix2pix", "Draw edges, get a sticker: a U-Net against a patch judge.",
