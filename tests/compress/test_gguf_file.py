@@ -95,3 +95,34 @@ def test_bad_input(weights, tmp_path):
     (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     with pytest.raises(IntegrityError):
         read_gguf(tmp_path / "cut.gguf")
+
+
+def test_a_network_of_diffusers_runs_from_it(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from studio.nets.torchvision_guard import install
+
+    install()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from diffusers import GGUFQuantizationConfig, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    net = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        cross_attention_dim=32, attention_head_dim=8, norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    ).eval()  # fmt: skip
+    net.save_pretrained(tmp_path / "unet")
+    weights = {name: value.numpy() for name, value in net.state_dict().items()}
+    written = write_gguf(tmp_path / "unet.gguf", weights, "Q8_0", architecture="sd1")
+    config = GGUFQuantizationConfig(compute_dtype=torch.float32)
+    read = UNet2DConditionModel.from_single_file(
+        str(tmp_path / "unet.gguf"),
+        config=str(tmp_path / "unet"),
+        quantization_config=config,
+        torch_dtype=torch.float32,
+    ).eval()
+    with torch.inference_mode():
+        given = torch.randn(1, 4, 8, 8), torch.tensor([300]), torch.randn(1, 5, 32)
+        wanted, got = net(*given).sample, read(*given).sample
+    assert written.kinds["Q8_0"] > 20
+    assert float((got - wanted).norm() / wanted.norm()) < 0.02

@@ -58,6 +58,13 @@ def test_pictures_are_told_as_likeness():
     assert "computes no numbers: too much is lost" in verdicts([base, bad])["openvino-int1"]
 
 
+def test_as_right_on_other_pictures_is_not_the_same():
+    base = made("onnxruntime", "fp32", 40, 60, map50=0.617, agreement=1.0)
+    other = made("onnxruntime", "int4", 6, 40, map50=0.617, agreement=0.73)
+    assert verdicts([base, other])["onnxruntime-int4"].endswith("0.730 agreement with fp32: too much is lost.")
+    assert choose([base, other]) is base
+
+
 def test_a_budget_chooses():
     small = made("onnxruntime", "int8-weights", 10.4, 62, peak=180, map50=0.5)
     rows = [*ROWS, small]
