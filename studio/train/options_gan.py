@@ -259,6 +259,6 @@ RECIPES_GAN: dict[str, Recipe] = {
     ),
     "progressive-gan": _recipe(
         "gan_growing:GrowingGan", GrowingOptions, "Progressive growing", "Starts at 4 × 4 and grows while it learns.",
-        width=16,
+        width=16, batch=16, ema=0.99,
     ),
 }  # fmt: skip
