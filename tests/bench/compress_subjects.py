@@ -140,7 +140,7 @@ class Autoencoder(TorchSubject):
 
 
 class Segmenter(TorchSubject):
-    """The starter segmenter: features and masks for one click on each thing."""
+    """The starter segmenter: features, masks for one click on each thing, and how sure it is of each."""
 
     name = "segmenter"
 
@@ -176,7 +176,7 @@ class Segmenter(TorchSubject):
 
     def outputs(self, inputs: str) -> list[NDArray[np.float32]]:
         parts = [self._answer(pixels, clicks) for pixels, clicks, _, _ in self._cases[inputs][:4]]
-        return [part.numpy() for features, logits, _ in parts for part in (features, logits)]
+        return [part.numpy() for answer in parts for part in answer]
 
     def quality(self) -> tuple[dict[str, float], list[NDArray[np.uint8]]]:
         answers: list[NDArray[np.bool_]] = []
