@@ -1,11 +1,12 @@
 """What each precision costs in bytes and quality, on every starter model. Run by hand:
 
-    python -m tests.bench.compress_quality [--models detector,...] [--precisions int4,...] [--out FOLDER]
+    python -m tests.bench.compress_quality [--models detector,...] [--precisions int4,...] [--out FOLDER] [--save FILE]
 
 Prints one JSON line per model and precision: bytes on disk against fp32 (a packed file, scales and header included),
 the relative error of the network's output on inputs that decided nothing, and the quality against fp32 and the truth.
 "adaptive-N" and "hierarchical-N" are given at most the bytes of the uniform one; the last lines compare them with it.
-With --out the pictures of every precision are saved side by side. Values are the same on every machine; no time is
+With --out the pictures of every precision are saved side by side; with --save the rows are merged into a JSON file
+(assets/compress/measured.json is what the Compress tab shows). Values are the same on every machine; no time is
 measured.
 """
 
@@ -131,11 +132,26 @@ def say(line: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def save(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows of the same model and precision are replaced, others stay."""
+    old = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+    merged = {(row["model"], row["precision"]): row for row in [*old, *rows]}
+    order = {id_: number for number, id_ in enumerate(("fp32", *UNIFORM, *GGUF, *MIXED))}
+    kept = sorted(
+        merged.values(), key=lambda row: (list(SUBJECTS).index(row["model"]), order.get(row["precision"], 99))
+    )
+    lines = ",\n".join(json.dumps({k: v for k, v in row.items() if k != "seconds"}) for row in kept)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    about = "python -m tests.bench.compress_quality --save assets/compress/measured.json"
+    file.write_text(f'{{"made_by": {json.dumps(about)},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(SUBJECTS))
     parser.add_argument("--precisions", default=",".join((*UNIFORM, *GGUF, *MIXED)))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.models.split(","):
@@ -145,6 +161,9 @@ def main() -> None:
             say(bench.measure(id_))
         for line in bench.compared():
             say(line)
+        if options.save is not None:
+            whole = {"model": name, "precision": "fp32", "bytes": bench.full, "ratio": 1.0, **bench.best}
+            save(options.save, [whole, *bench.rows.values()])
 
 
 if __name__ == "__main__":
