@@ -139,7 +139,7 @@ class Train(Task):
     options: dict[str, Any] = Field(default_factory=dict, description="Settings, by the names of the recipe's options.")
     seed: Seed = Field(0, description="Same seed, same steps, same weights.")
     patience: int = Field(
-        0, ge=0, le=1000, description="Stop after this many looks at the validation pictures without progress; 0: never."
+        0, ge=0, le=1000, description="Stop after this many looks at the held-out pictures without progress; 0: never."
     )
 
 

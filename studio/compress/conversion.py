@@ -194,7 +194,8 @@ def _samples(spec: Spec) -> Sequence[samples.Sample]:
     if kind != "generate":
         return made
     start = samples.examples(1)[0]
-    side = {name: spec.card.defaults[name] for name in ("width", "height") if name in spec.card.defaults}
+    known = spec.card.defaults
+    side: dict[str, Any] = {name: known[name] for name in ("width", "height") if name in known}
     fields: dict[str, Any] = {"prompt": "", "seed": 1, "image": "1" * 64, "steps": 2, "strength": 0.5}
     image = make_task("generate", {**fields, **side})
     return [*made, samples.Sample(image, {"1" * 64: start})]  # so that the encoder is asked something too

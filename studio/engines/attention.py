@@ -173,14 +173,14 @@ def word_maps(kept: KeepingProcessor, words: list[list[int]], side: int) -> NDAr
 
     Each size of map counts the same, however many layers have it: otherwise the coarsest would drown the others.
     """
-    maps = np.zeros((len(words), side, side), np.float32)
+    maps: NDArray[np.float32] = np.zeros((len(words), side, side), np.float32)
     for positions, odds in kept.sums.items():
         edge = round(positions**0.5)
         grid = odds.reshape(edge, edge, -1).numpy()
         for k, tokens in enumerate(words):
             one = np.ascontiguousarray(grid[..., tokens].sum(-1), np.float32)
             maps[k] += cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) / kept.counts[positions]
-    return maps / max(1, len(kept.sums))
+    return maps / np.float32(max(1, len(kept.sums)))
 
 
 def laid_over(picture: Pixels, one: NDArray[np.float32]) -> Pixels:

@@ -184,8 +184,8 @@ class FastDiffusion:
         mean: Floats = found["mean"]
         if stream is None or "deviation" not in found:
             return mean
-        drawn: Floats = mean + found["deviation"] * stream.draw(mean.shape)
-        return drawn
+        drawn = mean + found["deviation"] * stream.draw(mean.shape)
+        return drawn.astype(np.float32)
 
     def _repaint(self, plan: Plan, seed: int) -> _Repaint | None:
         """What is not masked is set back to the (noised) start each step."""

@@ -127,7 +127,7 @@ class Euler:
             raise Unsupported("Euler a does not work with models that predict the picture.", "Choose Euler.")
         self.times: Numbers = schedules.times(schedule, steps)
         known = schedule.sigmas
-        sigmas = np.interp(self.times, np.arange(len(known)), known)
+        sigmas: Numbers = np.interp(self.times, np.arange(len(known)), known)
         if not ancestral and schedule.config.get("use_karras_sigmas"):
             sigmas = schedules.karras(sigmas[-1], sigmas[0], steps)
             self.times = schedules.time_of(sigmas, known)

@@ -33,7 +33,7 @@ def diffusers() -> Any:
 
 
 def made(kind: Any, schedule: noise.Schedule, **more: Any) -> Any:
-    """One of diffusers' schedulers on our betas, with its table in double precision: in single its 1 - kept is coarse."""
+    """One of diffusers' schedulers on our betas, with its table in double precision: single is coarse."""
     found = kind(trained_betas=schedule.betas, clip_sample=False, timestep_spacing="trailing", **more)
     found.alphas_cumprod = pytest.importorskip("torch").from_numpy(schedule.kept)
     return found
@@ -146,7 +146,8 @@ def test_the_ancestral_step_equals_diffusers(diffusers, torch, schedule, steps):
     for k in (0, steps // 3, steps - 2, steps - 1):
         t, below = levels[k], ([*levels, -1])[k + 1]
         x, predicted = pictures(), pictures()
-        out = theirs.step(torch.from_numpy(predicted), t, torch.from_numpy(x), generator=torch.Generator().manual_seed(3))
+        fresh = torch.Generator().manual_seed(3)
+        out = theirs.step(torch.from_numpy(predicted), t, torch.from_numpy(x), generator=fresh)
         drawn = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)).numpy()
         clean = noise.clean_from(x, predicted, schedule.at(t))
         ours = noise.ddpm_step(x, clean, schedule.at(t), schedule.at(below), drawn)
