@@ -160,7 +160,7 @@ class StyleGanOptions(GanOptions):
 
     first: ClassVar[tuple[str, ...]] = ("size", "mixing", "r1")
     kept: ClassVar[frozenset[str]] = GanOptions.kept | {"style"}
-    rate: float = Field(2e-3, gt=0, le=10, title="Learning rate", description="Of both networks; layers are equalised.")
+    rate: float = Field(8e-3, gt=0, le=10, title="Learning rate", description="Of both networks; layers are equalised.")
     momentum: float = Field(0.0, ge=0, lt=1, title="Momentum", description="Adam's beta 1.")
     style: int = Field(64, ge=8, le=512, title="Style", description="Numbers in w, the style of a picture.")
     mixing: float = Field(
@@ -193,7 +193,7 @@ class GrowingOptions(GanOptions):
     """Progressive growing."""
 
     first: ClassVar[tuple[str, ...]] = ("size", "stage_steps", "r1")
-    rate: float = Field(2e-3, gt=0, le=10, title="Learning rate", description="Of both networks; layers are equalised.")
+    rate: float = Field(8e-3, gt=0, le=10, title="Learning rate", description="Of both networks; layers are equalised.")
     momentum: float = Field(0.0, ge=0, lt=1, title="Momentum", description="Adam's beta 1.")
     stage_steps: int = Field(
         0,
