@@ -42,9 +42,16 @@ class Cost(NamedTuple):
 
 
 COSTS: Mapping[str, Cost] = {
-    "torch": Cost(560 * MB, 1.15, 1.0),
+    "torch": Cost(380 * MB, 1.15, 1.0),
     "onnxruntime": Cost(120 * MB, 2.0, 1.0),
     "openvino": Cost(190 * MB, 2.1, 1.0),
+}
+# What an engine's own libraries take besides: diffusers and transformers; OpenCV's edges.
+EXTRA: Mapping[tuple[str, str], int] = {
+    ("torch", "diffusion"): 180 * MB,
+    ("torch", "sam"): 45 * MB,
+    ("onnxruntime", "sam"): 45 * MB,
+    ("openvino", "sam"): 45 * MB,
 }
 FLOATS = ("fp32", "fp16", "bf16")  # stored so; held as fp32 by every runtime on a CPU
 HELD: Mapping[str, float] = {"int8": 0.27, "int8-weights": 0.27}  # of fp32; by OpenVINO, and int8 by ONNX Runtime
@@ -136,7 +143,8 @@ def predict(model: Anatomy, name: str, side: int | None = None, tile: int = 0, s
     between = model.bytes_per_px * painted**2
     tokens = (wide / model.shrink) ** 2
     attention = 2 * 4 * model.heads * tokens**2 / max(1, slices) if model.heads else 0.0
-    return round(cost.base + model.weights * held(runtime, precision) + cost.activations * max(between, attention))
+    base = cost.base + EXTRA.get((runtime, model.engine), 0)
+    return round(base + model.weights * held(runtime, precision) + cost.activations * max(between, attention))
 
 
 def held(runtime: str, precision: str) -> float:
@@ -203,8 +211,12 @@ def _yolo(card: Card, folder: Path) -> Anatomy:
     files = sorted(folder.glob("*.onnx"))
     if not files:
         raise IntegrityError(f"There is no .onnx file in {folder.name}.", "Download the model again.")
-    size = card.options.get("imgsz", 640)
-    return Anatomy("yolo", {"network": files[0].stat().st_size // 4}, int(size if isinstance(size, int) else size[0]))
+    facts = _json(folder / "facts.json") if (folder / "facts.json").is_file() else {}
+    size = card.options.get("imgsz", facts.get("imgsz", facts.get("resize", 640)))
+    side = int(size if isinstance(size, int) else size[0])
+    # The stem's maps at half the side, three of them alive at once; 16 channels in the nano size, with 2.6 M weights.
+    parameters = files[0].stat().st_size // 4
+    return Anatomy("yolo", {"network": parameters}, side, bytes_per_px=50.0 * max(1.0, (parameters / 2.8e6) ** 0.5))
 
 
 def _sam(card: Card, folder: Path) -> Anatomy:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,38 +29,20 @@ from torch.nn import functional as F
 
 from studio.cards import Card
 from studio.device import Device
-from studio.engines import attention, diffusers_folder, samplers
+from studio.engines import attention, diffusers_folder, painting, samplers
 from studio.engines.base import Report, Result
 from studio.engines.diffusion_load import add_loras, diffusers, limit_prompt, load, place, tiny_decoder, translated
-from studio.errors import InvalidTask, StudioError
+from studio.engines.painting import TINY_LATENTS, Canvas, Plan, overflowed
+from studio.errors import InvalidTask
 from studio.nets import latent_preview
-from studio.ops import fitting, infotext, vocabulary
-from studio.tasks import MAX_SEED, Explore, Generate, Task
+from studio.ops import fitting
+from studio.tasks import Explore, Generate, Task
 
 Pixels = NDArray[np.uint8]
 
 # What can be looked into: op -> function(pipeline, the card's defaults, task, report).
 LOOKS: Mapping[str, Callable[[Any, Mapping[str, Any], Explore, Report], Result]] = {"attention": attention.attention}
-STEPS = 25
-GUIDANCE = 7.0
-TINY_LATENTS = 32 * 32  # positions up to which a tiny autoencoder decodes fast enough to be the preview
 TILED_AREA = 1024 * 1024  # px; larger pictures are decoded in tiles, to stay within memory
-
-
-@dataclass
-class _Plan:
-    """A task with everything decided. Sizes in pixels, multiples of what the model needs."""
-
-    task: Generate
-    seed: int
-    steps: int
-    effective_steps: int  # what image-to-image really runs
-    guidance: float
-    width: int
-    height: int
-    start: Pixels | None = None  # (height, width, 3)
-    mask: NDArray[np.bool_] | None = None  # (height, width), True is repainted
-    notes: list[str] = field(default_factory=list)
 
 
 class Diffusion:
@@ -105,24 +86,13 @@ class Diffusion:
                 return LOOKS[task.op](self._pipe, self._card.defaults, task, report)
         if not isinstance(task, Generate):
             raise InvalidTask(f"{self._card.title} makes pictures; it cannot {task.kind}.", "Choose another model.")
-        plan = self._plan(task, report)
+        plan = painting.plan(self._card, task, report, self._canvas())
         seconds = {"step": 0.0, "decoding": 0.0}
-        seeds = [(plan.seed + k) % (MAX_SEED + 1) for k in range(task.count)]
         images = []
         with translated(self._card.title), torch.inference_mode():
-            for k, seed in enumerate(seeds):
+            for k, seed in enumerate(plan.seeds):
                 images.append(self._paint(plan, seed, k * plan.effective_steps, report, seconds))
-        return Result(
-            images=tuple(images),
-            data={
-                "seeds": seeds,
-                "width": plan.width,
-                "height": plan.height,
-                "notes": plan.notes,
-                "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
-                "infotext": [self._infotext(plan, seed) for seed in seeds],
-            },
-        )
+        return painting.result(self._card, plan, images, seconds)
 
     def close(self) -> None:
         """Lets go of the weights."""
@@ -133,44 +103,14 @@ class Diffusion:
 
     # What is asked
 
-    def _plan(self, task: Generate, report: Report) -> _Plan:
-        start = report.asset(task.image) if task.image is not None else None
-        width, height, notes = self._size(task, start)
-        steps = int(_given(task.steps, self._card.defaults.get("steps"), STEPS))
-        plan = _Plan(
-            task,
-            seed=int(_given(task.seed, 0)),
-            steps=steps,
-            effective_steps=steps,
-            guidance=float(_given(task.guidance_scale, self._card.defaults.get("guidance_scale"), GUIDANCE)),
-            width=width,
-            height=height,
-            notes=notes + self._prompt_notes(task),
+    def _canvas(self) -> Canvas:
+        return Canvas(
+            native=self._native_size(),
+            shrink=self._shrink,
+            words_cut=lambda text: _words_cut(self._pipe, text),
+            things=self._things,
+            is_inpaint_only=self._is_inpaint_only,
         )
-        if start is not None:
-            plan.steps, plan.effective_steps = samplers.image_steps(steps, task.strength)
-            plan.start = fitting.cover(start, width, height)
-            plan.notes += fitting.crop_note(start, width, height)
-        if task.mask is not None and start is not None:
-            plan.mask = fitting.fit_mask(report.asset(task.mask), start, width, height)
-        if plan.mask is None and self._is_inpaint_only:
-            raise InvalidTask(f"{self._card.title} only repaints.", "Give a picture and a mask of what to repaint.")
-        return plan
-
-    def _size(self, task: Generate, start: Pixels | None) -> tuple[int, int, list[str]]:
-        """Width, height and what to say about them."""
-        native = self._native_size()
-        width = _given(task.width, self._card.defaults.get("width"))
-        height = _given(task.height, self._card.defaults.get("height"))
-        if start is not None and width is None and height is None:
-            ratio = (start.shape[1] / start.shape[0]) ** 0.5
-            width, height = round(native * ratio), round(native / ratio)
-        asked = int(_given(width, native)), int(_given(height, native))
-        unit = max(8, self._shrink)
-        got = max(unit, asked[0] // unit * unit), max(unit, asked[1] // unit * unit)
-        said = task.width is not None and task.height is not None and got != asked
-        note = f"The size was made {got[0]}×{got[1]}, a multiple of {unit} pixels, which this model needs."
-        return got[0], got[1], [note] if said else []
 
     def _native_size(self) -> int:
         size = self._card.options.get("size")
@@ -180,25 +120,16 @@ class Diffusion:
         side = sample[0] if isinstance(sample, list | tuple) else sample
         return int(side if side is not None else 64) * self._shrink
 
-    def _prompt_notes(self, task: Generate) -> list[str]:
-        parts = (("prompt", task.prompt), ("negative prompt", task.negative_prompt))
-        cuts = [(name, _words_cut(self._pipe, text)) for name, text in parts]
-        notes = [
-            f"The {name} is longer than this model reads; the last {_words(cut)} ignored." for name, cut in cuts if cut
-        ]
-        advice = vocabulary.advise(task.prompt, self._things)
-        return [*notes, advice] if advice else notes
-
     # How it is done
 
-    def _paint(self, plan: _Plan, seed: int, done: int, report: Report, seconds: dict[str, float]) -> Pixels:
+    def _paint(self, plan: Plan, seed: int, done: int, report: Report, seconds: dict[str, float]) -> Pixels:
         """One picture. `done` steps of the job were taken before it."""
         total = plan.effective_steps * plan.task.count
         report.progress(done, total, "step")
         begin = time.perf_counter()
         latents = self._denoise(plan, seed, done, total, report)
         if not torch.isfinite(latents).all():
-            raise _overflowed()
+            raise overflowed()
         middle = time.perf_counter()
         report.progress(done + plan.effective_steps, total, "decoding")
         picture = self._decode(latents)
@@ -208,7 +139,7 @@ class Diffusion:
         seconds["decoding"] += time.perf_counter() - middle
         return picture
 
-    def _denoise(self, plan: _Plan, seed: int, done: int, total: int, report: Report) -> Tensor:
+    def _denoise(self, plan: Plan, seed: int, done: int, total: int, report: Report) -> Tensor:
         """Final latents (1, C, h, w). Whatever stops it, the components are left as they were."""
         pipe = self._pipeline(plan)
         scheduler = samplers.make_scheduler(
@@ -243,7 +174,7 @@ class Diffusion:
         finally:
             handle.remove()
 
-    def _pipeline(self, plan: _Plan) -> Any:
+    def _pipeline(self, plan: Plan) -> Any:
         """The pipeline for this way of working, around the loaded components."""
         mode = "text" if plan.start is None else "inpaint" if self._is_inpaint_only else "image"
         if mode not in self._pipes:
@@ -253,7 +184,7 @@ class Diffusion:
             self._pipes[mode].set_progress_bar_config(disable=True)
         return self._pipes[mode]
 
-    def _inputs(self, plan: _Plan) -> dict[str, Any]:
+    def _inputs(self, plan: Plan) -> dict[str, Any]:
         if plan.start is None:
             return {"width": plan.width, "height": plan.height}
         inputs: dict[str, Any] = {"image": Image.fromarray(plan.start), "strength": plan.task.strength}
@@ -262,7 +193,7 @@ class Diffusion:
             inputs |= {"mask_image": mask, "width": plan.width, "height": plan.height}
         return inputs
 
-    def _repaint(self, plan: _Plan, seed: int, scheduler: Any) -> _Repaint | None:
+    def _repaint(self, plan: Plan, seed: int, scheduler: Any) -> _Repaint | None:
         """For UNets that know nothing of masks: what is not masked is set back to the (noised) start each step."""
         if plan.start is None or plan.mask is None or self._is_inpaint_only:
             return None
@@ -301,10 +232,10 @@ class Diffusion:
     def _decode(self, latents: Tensor) -> Pixels:
         rgb = self._to_rgb(latents)
         if not torch.isfinite(rgb).all():
-            raise _overflowed()
+            raise overflowed()
         picture = _pixels(rgb[0].permute(1, 2, 0))
         if not picture.any():
-            raise _overflowed()
+            raise overflowed()
         return picture
 
     def _preview(self, latents: Tensor) -> Pixels:
@@ -334,12 +265,6 @@ class Diffusion:
     def _is_inpaint_only(self) -> bool:
         """True for UNets that read mask and masked picture as further channels."""
         return bool(self._pipe.unet.config.in_channels == 2 * self._channels + 1)
-
-    def _infotext(self, plan: _Plan, seed: int) -> str:
-        used = {"seed": seed, "steps": plan.steps, "guidance_scale": plan.guidance}
-        hashes = [value for name, value in self._card.sha256.items() if "unet" in name or len(self._card.sha256) == 1]
-        task = plan.task.model_copy(update=used)
-        return infotext.write(task, self._card.title, hashes[0][:10] if hashes else "", (plan.width, plan.height))
 
 
 class _Watch:
@@ -389,15 +314,6 @@ class _Repaint(NamedTuple):
         return self.mask * latents + (1 - self.mask) * kept
 
 
-def _given(*values: Any) -> Any:
-    """The first that is not None."""
-    return next((value for value in values if value is not None), None)
-
-
-def _words(count: int) -> str:
-    return "word was" if count == 1 else f"{count} words were"
-
-
 def _words_cut(pipe: Any, text: str) -> int:
     """Words at the end of `text` that the tokenizer drops."""
     tokenizer = pipe.tokenizer
@@ -411,10 +327,3 @@ def _words_cut(pipe: Any, text: str) -> int:
 def _pixels(rgb: Tensor) -> Pixels:
     """(H, W, 3), -1..1 -> uint8."""
     return (rgb.float().nan_to_num().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
-
-
-def _overflowed() -> StudioError:
-    return StudioError(
-        "The model's numbers overflowed and there is no picture.",
-        "Try the sampler 'default', less guidance, or weights in full precision.",
-    )

@@ -48,10 +48,3 @@ def make_scheduler(own: Any, name: str, prediction: str | None = None) -> Any:
     defaults = {key: value for key, value in LATENT_DEFAULTS.items() if key not in own.config}
     config = {key: value for key, value in {**own.config, **defaults, **settings, **told}.items() if key[0] != "_"}
     return getattr(diffusers(), kind).from_config(config)
-
-
-def image_steps(steps: int, strength: float) -> tuple[int, int]:
-    """Steps to ask for, and how many of them image-to-image takes: at least one, however weak the change."""
-    while int(steps * strength) < 1:
-        steps += 1
-    return steps, min(int(steps * strength), steps)

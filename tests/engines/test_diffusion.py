@@ -11,7 +11,7 @@ import torch
 
 from studio.cards import Card, Source
 from studio.device import Device
-from studio.engines import diffusers_folder, samplers
+from studio.engines import diffusers_folder, painting, samplers
 from studio.engines.diffusion import Diffusion
 from studio.engines.diffusion_load import tiny_decoder
 from studio.errors import Cancelled, IntegrityError, InvalidTask, OutOfMemory, StudioError, UnsafeFile, Unsupported
@@ -150,7 +150,7 @@ def test_image_to_image_keeps_more_with_less_strength(engine):
 
 @pytest.mark.parametrize(("steps", "strength", "expected"), [(10, 0.6, (10, 6)), (3, 0.1, (10, 1)), (4, 1.0, (4, 4))])
 def test_image_to_image_takes_at_least_one_step(steps, strength, expected):
-    assert samplers.image_steps(steps, strength) == expected
+    assert painting.image_steps(steps, strength) == expected
 
 
 def test_inpainting_leaves_the_rest_untouched(engine):
