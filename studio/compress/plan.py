@@ -52,6 +52,8 @@ EXTRA: Mapping[tuple[str, str], int] = {
     ("torch", "sam"): 45 * MB,
     ("onnxruntime", "sam"): 45 * MB,
     ("openvino", "sam"): 45 * MB,
+    ("onnxruntime", "yolo"): 20 * MB,
+    ("openvino", "yolo"): 20 * MB,
 }
 FLOATS = ("fp32", "fp16", "bf16")  # stored so; held as fp32 by every runtime on a CPU
 HELD: Mapping[str, float] = {"int8": 0.27, "int8-weights": 0.27}  # of fp32; by OpenVINO, and int8 by ONNX Runtime
