@@ -115,7 +115,7 @@ def test_without_averaging_the_average_is_the_network(data):
 
 
 def test_a_rate_that_is_too_high_is_seen_as_such(data):
-    trainee = Ddpm(TINY.model_copy(update={"rate": 10.0, "optimizer": "SGD", "clip": 0.0}), data, 0)
+    trainee = Ddpm(TINY.model_copy(update={"rate": 1e4, "optimizer": "SGD", "clip": 0.0}), data, 0)
     assert max(row["loss"] for row in walked(trainee, 0, 12) if np.isfinite(row["loss"])) > 5
 
 
