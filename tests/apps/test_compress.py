@@ -127,3 +127,18 @@ def test_the_calculator_knows_ideal_and_stored_bits():
     assert all(one["bits"] >= one["ideal"] > 0 for one in table.values())
     claims = {one["technique"]: one for one in compress_data.theory()["claims"]}
     assert "2 bits" in claims["1 bit"]["error"]
+
+
+def test_the_shown_figures_keep_the_promises():
+    """Bytes against fp32, and mixed widths that err less than one width at the same bytes, on all starter models."""
+    rows = {(row["model"], row["precision"]): row for row in compress_data.measured()}
+    models = {model for model, _ in rows}
+    assert models == {"text-to-image", "autoencoder", "segmenter", "detector"}
+    for model in models:
+        for id_, limit in (("int8-weights", 0.27), ("int4", 0.16), ("int4-asym", 0.16), ("int2", 0.10), ("int1", 0.06)):
+            assert rows[model, id_]["ratio"] <= limit
+        for kind in ("adaptive", "hierarchical"):
+            for width in (4, 2):
+                mixed, uniform = rows[model, f"{kind}-{width}"], rows[model, f"int{width}"]
+                assert mixed["bytes"] <= uniform["bytes"]
+                assert mixed["output_error"] < uniform["output_error"]
