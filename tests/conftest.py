@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants  # noqa: F401 - reads the environment once, before an engine says "offline" in it
+import hypothesis
 import pytest
 
 from studio.airgap import Airgap
@@ -14,6 +15,10 @@ from studio.config import Config
 from studio.engines.base import ENGINES, EngineSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples in every run: a search for new ones is `pytest --hypothesis-profile default`.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)
