@@ -36,6 +36,7 @@ from studio.engines.painting import TINY_LATENTS, Canvas, Plan, overflowed
 from studio.errors import InvalidTask
 from studio.nets import latent_preview
 from studio.ops import fitting
+from studio.ops.latents import denoised
 from studio.tasks import Explore, Generate, Task
 
 Pixels = NDArray[np.uint8]
@@ -294,7 +295,7 @@ class _Watch:
             output = output[:1] + self._guidance * (output[1:] - output[:1])
         position = min(max(round(timestep), 0), len(self._signal) - 1)
         signal = float(self._signal[position])
-        return latent_preview.denoised(noisy[:1, : self._channels], output, signal, self._prediction)
+        return denoised(noisy[:1, : self._channels], output, signal, self._prediction)
 
 
 class _Repaint(NamedTuple):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,14 +89,3 @@ class Pictures:
         now = self.model.coordinates(code[0], axes)
         move = torch.tensor(values) - now[which]
         return code + move @ axes.steps[which], label
-
-
-def sheet(pictures: Pixels | Sequence[Pixels], columns: int) -> Pixels:
-    """Pictures (N, S, S, 3) row by row as one; the last row is filled with white."""
-    shown = np.asarray(pictures)
-    missing = -len(shown) % columns
-    if missing:
-        shown = np.concatenate([shown, np.full((missing, *shown.shape[1:]), 255, np.uint8)])
-    count, height, width, _ = shown.shape
-    tiled = shown.reshape(count // columns, columns, height, width, 3).swapaxes(1, 2)
-    return np.ascontiguousarray(tiled.reshape(count // columns * height, columns * width, 3))

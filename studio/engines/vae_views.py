@@ -14,8 +14,9 @@ from torch import Tensor
 from studio.engines.arguments import Arguments
 from studio.engines.base import Result
 from studio.engines.vae_model import Axes, Model, Pixels
-from studio.engines.vae_pictures import Pictures, sheet
+from studio.engines.vae_pictures import Pictures
 from studio.errors import InvalidTask
+from studio.ops.films import sheet
 from studio.ops.spheres import between
 
 MOST_SEED = 2**32 - 1

@@ -57,21 +57,3 @@ def fit(decode: Callable[[Tensor], Tensor], channels: int, like: Tensor) -> Late
     wanted = pictures.permute(0, 2, 3, 1).reshape(-1, 3)  # (4 * 256, 3)
     solution = torch.linalg.lstsq(known, wanted).solution  # (C + 1, 3)
     return LatentMap(solution[:-1], solution[-1])
-
-
-def denoised(noisy: Tensor, output: Tensor, signal: float, prediction: str) -> Tensor:
-    """What the network believes the finished latents are.
-
-    Args:
-        noisy: the network's input, of unit variance (variance-preserving scaling).
-        output: its output of the same shape, guidance applied.
-        signal: cumulative alpha at this time step, 0..1.
-        prediction: "epsilon", "v_prediction" or "sample".
-    """
-    a, s = max(signal, 1e-4) ** 0.5, (1 - signal) ** 0.5
-    estimates: dict[str, Callable[[], Tensor]] = {
-        "epsilon": lambda: (noisy - s * output) / a,
-        "v_prediction": lambda: a * noisy - s * output,
-        "sample": lambda: output,
-    }
-    return estimates.get(prediction, lambda: noisy)()

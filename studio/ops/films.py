@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,17 @@ def sprite(pictures: NDArray[np.floating]) -> Pixels:
     rows, columns, _, side, _ = pictures.shape
     bytes_ = (np.clip(pictures, -1, 1) * 127.5 + 127.5).round().astype(np.uint8)
     return bytes_.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)
+
+
+def sheet(pictures: Pixels | Sequence[Pixels], columns: int) -> Pixels:
+    """Pictures (N, S, S, 3) uint8 row by row as one; the last row is filled with white."""
+    shown = np.asarray(pictures)
+    missing = -len(shown) % columns
+    if missing:
+        shown = np.concatenate([shown, np.full((missing, *shown.shape[1:]), 255, np.uint8)])
+    count, height, width, _ = shown.shape
+    tiled = shown.reshape(count // columns, columns, height, width, 3).swapaxes(1, 2)
+    return np.ascontiguousarray(tiled.reshape(count // columns * height, columns * width, 3))
 
 
 def path(way: NDArray[np.floating]) -> tuple[NDArray[np.floating], float]:

@@ -6,7 +6,7 @@ Latents are float32 (1, C, h, w) as a UNet sees them; pictures float32 (H, W, 3)
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +56,8 @@ def fit(decode: Callable[[Floats], Floats], channels: int) -> LatentMap:
     return LatentMap(solution[:-1].astype(np.float32), solution[-1].astype(np.float32))
 
 
-def denoised(noisy: Floats, output: Floats, signal: float, prediction: str) -> Floats:
-    """What the network believes the finished latents are.
+def denoised(noisy: Any, output: Any, signal: float, prediction: str) -> Any:
+    """What the network believes the finished latents are; arrays or tensors alike.
 
     Args:
         noisy: the network's input, of unit variance.
@@ -66,7 +66,7 @@ def denoised(noisy: Floats, output: Floats, signal: float, prediction: str) -> F
         prediction: "epsilon", "v_prediction" or "sample".
     """
     a, s = max(signal, 1e-4) ** 0.5, (1 - signal) ** 0.5
-    estimates: dict[str, Callable[[], Floats]] = {
+    estimates: dict[str, Callable[[], Any]] = {
         "epsilon": lambda: (noisy - s * output) / a,
         "v_prediction": lambda: a * noisy - s * output,
         "sample": lambda: output,

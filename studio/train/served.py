@@ -15,6 +15,7 @@ from typing import Any
 from studio.cards import Card, Source
 from studio.device import probe
 from studio.engines.base import ENGINES, Engine
+from studio.errors import Unsupported
 from studio.tasks import Explore, make_task
 
 
@@ -30,7 +31,7 @@ class Direct:
         """Nobody looks."""
 
     def asset(self, id: str) -> Any:
-        raise NotImplementedError("a served model is asked without assets; encode pictures with its own operations")
+        raise Unsupported("A served model is asked without pictures.", "Give latents, labels or a seed.")
 
 
 class Served:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from studio.ops import films
+
 Pixels = NDArray[np.uint8]
 WIDEST_BAR, BARS_WIDTH, BARS_HEIGHT = 10, 512, 120
 BAR, GROUND = (74, 105, 214), (244, 244, 240)
@@ -22,13 +24,7 @@ def pixels(values: Tensor) -> Pixels:
 
 def grid(values: Tensor, columns: int) -> Pixels:
     """Row by row, `columns` to a row; what is missing in the last one is white."""
-    shown = pixels(values)
-    missing = -len(shown) % columns
-    if missing:
-        shown = np.concatenate([shown, np.full((missing, *shown.shape[1:]), 255, np.uint8)])
-    count, height, width, _ = shown.shape
-    tiled = shown.reshape(count // columns, columns, height, width, 3).swapaxes(1, 2)
-    return np.ascontiguousarray(tiled.reshape(count // columns * height, columns * width, 3))
+    return films.sheet(pixels(values), columns)
 
 
 def rows(parts: Sequence[Tensor], columns: int) -> Pixels:

@@ -16,7 +16,7 @@ from studio.engines.diffusion import Diffusion
 from studio.engines.diffusion_load import tiny_decoder
 from studio.errors import Cancelled, IntegrityError, InvalidTask, OutOfMemory, StudioError, UnsafeFile, Unsupported
 from studio.nets import latent_preview
-from studio.ops import fitting, infotext
+from studio.ops import fitting, infotext, latents
 from studio.tasks import SCHEDULERS, Generate
 from tests.engines.tiny_pipeline import write_sd, write_sdxl
 from tests.fakes import FakeReport
@@ -361,7 +361,7 @@ def test_preview_estimates_the_finished_latents():
     noisy = a * clean + s * noise
     outputs = {"epsilon": noise, "v_prediction": a * noise - s * clean, "sample": clean}
     for prediction, output in outputs.items():
-        estimate = latent_preview.denoised(noisy, output, 0.3, prediction)
+        estimate = latents.denoised(noisy, output, 0.3, prediction)
         assert torch.allclose(estimate, clean, atol=1e-5), prediction
 
 
