@@ -42,6 +42,7 @@ from studio.tasks import Detect, Task
 GREY = 114  # the padding YOLO weights were trained with
 DTYPES = ("float32", "float16", "uint8")
 METADATA = "metadata.json"  # beside a converted network: what its ONNX file said of itself
+SHAPES = 3  # letterboxed sizes that a network is kept compiled for: photographs lie, stand or are square
 STRETCHED = ("RTDETRDecoder",)  # heads that ultralytics feeds with stretched pictures
 
 
@@ -187,7 +188,7 @@ def _session(card: Card, folder: Path, device: Device) -> tuple[Session, Mapping
 
     Raises IntegrityError where the file is not a whole network, Unsupported where the runtime cannot run it.
     """
-    settings = Settings(max(1, device.cores), accelerator=device.accelerator)
+    settings = Settings(max(1, device.cores), accelerator=device.accelerator, repeats=SHAPES)
     place = Place.of(card)
     if place is None or place.folder is None:
         file = _onnx_file(card, folder)

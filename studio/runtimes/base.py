@@ -39,6 +39,8 @@ class Settings:
         shapes: fixed input shapes by name; a runtime that gains from them compiles for these only.
         accelerator: "auto" takes a GPU where this runtime finds one, "cpu" never does.
         key: tells networks apart that come from one file with several weights, for the cache.
+        repeats: input shapes that come twice in a row for which a network with free sides is compiled besides, at
+            most so many at once, by a runtime that gains from it (OpenVINO does, ONNX Runtime does not); 0 for none.
     """
 
     threads: int = 1
@@ -46,6 +48,7 @@ class Settings:
     shapes: Mapping[str, tuple[int, ...]] | None = None
     accelerator: str = "cpu"
     key: str = ""
+    repeats: int = 0
 
 
 class Session(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studio.errors import IntegrityError, OutOfMemory, StudioError, Unsupported
-from studio.runtimes.base import Arrays, Port, Settings, first_line, is_out_of_memory
+from studio.runtimes.base import Arrays, Port, Session, Settings, first_line, is_out_of_memory
+from studio.runtimes.repeats import RepeatSession, Shapes
 
 
 def library() -> Any:
@@ -54,8 +56,18 @@ class OpenvinoRuntime:
     def __init__(self) -> None:
         library()
 
-    def load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None = None) -> OpenvinoSession:
+    def load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None = None) -> Session:
         """See `Runtime.load`. Reads OpenVINO's own .xml (with .bin beside it) and .onnx."""
+        session = self._load(file, settings, data)
+        if not settings.repeats or all(None not in port.shape for port in session.inputs):
+            return session
+
+        def compiled(shapes: Shapes) -> Session:
+            return self._load(file, replace(settings, shapes=shapes), data)  # read anew: the graph was let go of
+
+        return RepeatSession(session, compiled, settings.repeats)
+
+    def _load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None) -> OpenvinoSession:
         ov = library()
         core = ov.Core()
         if not file.is_file() or (file.suffix == ".xml" and not file.with_suffix(".bin").is_file()):
