@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import gradio as gr
@@ -199,10 +198,9 @@ def examples(studio: Studio) -> tuple[str, ...]:
     """Prompts that the first ready model can draw."""
     for card in studio.cards("generate", ready=True):
         try:
-            facts = json.loads((studio.store.path(card) / "facts.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, StudioError):
+            things = set(studio.facts(card.id).get("things", ()))
+        except StudioError:
             return ANY
-        things = set(facts.get("things", ()))
         known = tuple(prompt for thing, prompt in STARTER if thing in things)
         return known or ANY
     return ANY

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -116,7 +117,6 @@ def create_app(studio: Studio) -> Any:
     if studio.config.mode == "local":
         app.include_router(api.router(studio))
     page = shell.build(studio)
-    page.queue(max_size=64, api_open=False)
     return gr.mount_gradio_app(
         app,
         page,
@@ -134,6 +134,18 @@ def create_app(studio: Studio) -> Any:
         allowed_paths=[],
         blocked_paths=[str(studio.config.home)],
     )
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile, and never again of what was made: importing Gradio and building the page make
+    a million objects that stay, and looking through them over and over takes a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def quiet_gradio(config: Config) -> None:
@@ -170,7 +182,8 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
     def grow(loop: asyncio.AbstractEventLoop) -> None:
         began = time.monotonic()
         try:
-            app = create_app(studio)
+            with uncollected():
+                app = create_app(studio)
             studio.start()
             asyncio.run_coroutine_threadsafe(front.adopt(app), loop).result()
         except BaseException as error:  # noqa: BLE001 - raised again by `launch`, in the thread that can end the app

@@ -39,9 +39,17 @@ TABS = (
 )  # fmt: skip
 
 
+class Page(gr.Blocks):
+    """Its queue is bounded and has no address of its own. Gradio asks for the queue while the page is made; asking
+    again afterwards would build its whole web app once more."""
+
+    def queue(self, *args: Any, **options: Any) -> Any:
+        return super().queue(*args, **{**options, "max_size": 64, "api_open": False})
+
+
 def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
     """The whole page."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
         owner = gr.BrowserState("local" if studio.can("share") else "", storage_key="studio.owner", secret=TITLE)
         face = Face(studio, owner)
         pieces.piece("brand", "brand", title=TITLE, elem_classes=["brand"])

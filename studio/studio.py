@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
 from studio.engines.base import ENGINES, Result
-from studio.errors import Cancelled, IntegrityError, InvalidTask, NotAllowed, StudioError, Unsupported
+from studio.errors import Cancelled, IntegrityError, InvalidTask, NotAllowed, NotFound, StudioError, Unsupported
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
@@ -137,7 +137,8 @@ class Studio:
         state = self.store.state(card)
         facts = {**card.model_dump(mode="json"), "state": asdict(state), "predicted_memory": self.pool.predicted(card)}
         if state.status == "ready":
-            facts.update(_read_json(self.store.path(card) / "facts.json"))
+            with suppress(NotFound):
+                facts.update(_read_json(self.store.file(card, "facts.json")))
         return facts
 
     def can(self, ability: str) -> bool:

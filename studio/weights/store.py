@@ -126,6 +126,10 @@ class Store:
         """
         return self._checked(card, full=False)
 
+    def file(self, card: Card, name: str) -> Path:
+        """One file of the model, it alone verified. Raises as `path`, and NotFound where the model has no such file."""
+        return self._checked(card, full=False, only=name) / name
+
     def verify(self, card: Card, tick: convert.Tick = None) -> None:
         """Hashes every file anew; `tick` is called every megabyte and may raise to stop. Raises as `path`."""
         self._checked(card, full=True, tick=tick)
@@ -373,7 +377,7 @@ class Store:
             return known if known is not None else _from_card(self._shelf.path(card.id), card)
         return known if known is not None else pull.found_in_cache(self._hub, card)
 
-    def _checked(self, card: Card, full: bool, tick: convert.Tick = None) -> Path:
+    def _checked(self, card: Card, full: bool, tick: convert.Tick = None, only: str | None = None) -> Path:
         if card.source.kind == "none":
             return self._config.models
         record = self._record(card)
@@ -382,12 +386,14 @@ class Store:
         folder = self._folder(card, record)
         if record.place == "hub" and self._records.get(card.id) is None:  # brought by another program
             convert.check_folder(folder, list(record.files))
-        files = dict(record.files)
-        for name, file in record.files.items():
-            if full or record.damaged or not is_fresh(folder, name, file):
+        if only is not None and only not in record.files:
+            raise NotFound(f"{card.title} has no {only}.")
+        files, damaged = dict(record.files), record.damaged if only else ""
+        for name in [only] if only else record.files:
+            if full or record.damaged or not is_fresh(folder, name, record.files[name]):
                 files[name] = self._checked_file(card, record, name, tick)
-        if files != record.files or record.damaged:
-            self._put(card, record.model_copy(update={"files": files, "damaged": ""}))
+        if (files, damaged) != (record.files, record.damaged):
+            self._put(card, record.model_copy(update={"files": files, "damaged": damaged}))
         return folder
 
     def _checked_file(self, card: Card, record: Record, name: str, tick: convert.Tick) -> FileRecord:

@@ -106,6 +106,23 @@ def test_one_flipped_bit_in_a_shipped_file_is_found_and_named(store, make, shipp
     assert store.state(SHIPPED).status == "ready"
 
 
+def test_one_file_is_verified_without_the_others_and_excuses_none_of_them(store, make, shipped):
+    facts = shipped.with_name("facts.json")
+    facts.write_text("{}", encoding="utf-8")
+    seal(shipped.parent.parent)
+    flip(shipped)
+    assert store.file(SHIPPED, "facts.json") == facts
+    with pytest.raises(IntegrityError):
+        store.path(SHIPPED)
+    assert store.file(SHIPPED, "facts.json") == facts
+    assert make().state(SHIPPED).damaged == "model.onnx"
+    flip(facts)
+    with pytest.raises(IntegrityError, match=r"facts\.json is damaged"):
+        store.file(SHIPPED, "facts.json")
+    with pytest.raises(NotFound, match="has no other"):
+        store.file(SHIPPED, "other")
+
+
 def test_verify_finds_what_size_and_time_hide(store, shipped):
     store.path(SHIPPED)
     flip(shipped, keep_time=True)
