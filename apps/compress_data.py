@@ -29,6 +29,7 @@ MEASURED = Path(__file__).resolve().parent.parent / "assets" / "compress" / "mea
 ENGINES = ("yolo", "sam", "diffusion")  # whose models have networks that can be compressed
 COLUMNS = ("card", "runtime", "precision", "bytes", "resident_mb", "peak_mb", "load_s", "first_ms", "median_ms",
            "spread_ms")  # fmt: skip
+ABOUT = ("error", "pictures", "pictured", "layers", "notes", "at", "runs", "of")
 
 
 class Compression:
@@ -73,7 +74,7 @@ class Compression:
         default = self.verdicts.get(id, self._fingerprint(card))
         shown = []
         for row, stored in zip(rows, data["rows"], strict=True):
-            known = {name: stored.get(name) for name in (*COLUMNS, "error", "pictures", "layers", "notes", "at")}
+            known = {name: stored.get(name) for name in (*COLUMNS, *ABOUT)}
             is_default = default is not None and (default.runtime, default.precision) == (row.runtime, row.precision)
             shown.append({
                 **known, "key": row.key, "title": row.title, "quality": stored.get("quality") or {},

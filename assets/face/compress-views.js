@@ -9,7 +9,7 @@ studio.compressViews = ({ row, reference, pick, about, now }) => {
   const measure = (name) => about().measures[name] || { title: name, unit: "", higher_is_better: true };
 
   // ── pictures ───────────────────────────────────────────────────────────
-  const address = (one, number) => studio.url(`compress/${encodeURIComponent(now().id)}/picture/${one.pictures[number]}?at=${one.at || 0}`);
+  const address = (one, number) => studio.url(`compress/${encodeURIComponent(now().id)}/picture/${one.pictures[number]}?at=${one.pictured || 0}`);
   const pictures = () => {
     const one = row(), base = reference();
     if (!one?.pictures?.length || !base?.pictures?.length) return null;
@@ -55,7 +55,8 @@ studio.compressViews = ({ row, reference, pick, about, now }) => {
     const head = ["Variant", "MB on disk", "Peak MB", "Load s", "First ms", "Median ms", ...names.map((name) => `${measure(name).title}${measure(name).unit ? ` ${measure(name).unit}` : ""}`)];
     const line = (one) => h("tr", { class: one.key === picked ? "picked" : "", "data-key": one.key, onclick: () => pick(one.key) },
       h("th", { scope: "row" }, h("button", { type: "button", class: "quiet name", "data-act": `row-${one.key}`, "aria-pressed": String(one.key === picked) }, h("i", { class: "dot", style: `background:${studio.runtimeHue(one.runtime)}`, "aria-hidden": "true" }), one.title),
-        one.default ? h("span", { class: "badge on" }, "In use") : null, one.front ? h("span", { class: "badge", title: "No other variant is smaller, faster and better at once" }, "Front") : null),
+        one.default ? h("span", { class: "badge on" }, "In use") : null, one.front ? h("span", { class: "badge", title: "No other variant is smaller, faster and better at once" }, "Front") : null,
+        !one.error && (one.runs ?? one.of ?? 0) < (one.of ?? 0) ? h("span", { class: "badge", title: "Times are the middle of the runs so far" }, `${one.runs ?? 0} of ${one.of} runs`) : null),
       one.error ? h("td", { colspan: head.length - 1, class: "muted cmp-failed" }, one.error) : [
         h("td", {}, mb(one.bytes), ratio(one, "bytes", false)), h("td", {}, isNumber(one.peak_mb) ? String(Math.round(one.peak_mb)) : "–"), h("td", {}, studio.figure(one.load_s)), h("td", {}, studio.figure(one.first_ms)),
         h("td", {}, studio.figure(one.median_ms), isNumber(one.spread_ms) ? h("span", { class: "small muted" }, ` ± ${studio.figure(one.spread_ms / 2)}`) : null, ratio(one, "median_ms", true)),

@@ -13,9 +13,10 @@ from typing import Any
 from studio.cards import Card
 from studio.compress import convert, measure, verdict
 from studio.compress.comparisons import Comparisons
-from studio.compress.measure import OnStep, Subject
+from studio.compress.measure import OnStep
 from studio.compress.networks import GRAPHS, Place
 from studio.compress.parts import PARTS
+from studio.compress.subjects import Subject
 from studio.compress.variants import Variants, folder_bytes, key_of, split_name
 from studio.compress.verdicts import Verdicts, cpu_features
 from studio.device import Device
@@ -88,6 +89,8 @@ class Bench:
     ) -> list[dict[str, Any]]:
         """Converts what is not there, measures all, keeps and returns the bench objects with their verdicts.
 
+        `comparisons` has a row as soon as a variant is converted, which fills while it is measured.
+
         Args:
             names: variants; without any those that are usual. The model as it comes is always among them.
             anyway: measure on a busy machine too.
@@ -98,32 +101,34 @@ class Bench:
         wanted = list(dict.fromkeys([OWN[card.engine], *(names or USUAL)]))
         for name in wanted:
             split_name(name)
+        if not anyway:
+            measure.refuse_busy()
+        wanted.sort(key=lambda name: not name.endswith("-fp32"))  # the first is what the others are compared with
         step = on_step if on_step is not None else lambda *_: None
-        subjects, failed = [], []
+        self.comparisons.begin(card.id, fingerprint, self._machine())
+        subjects, rows = [], {}
         for number, name in enumerate(wanted):
             try:
-                subjects.append(
-                    self._subject(card, folder, fingerprint, name, own, _at(step, number, len(wanted), name))
-                )
+                made = self._subject(card, folder, fingerprint, name, own, _at(step, number, len(wanted), name))
             except Cancelled:
                 raise
             except StudioError as error:
-                failed.append(_failure(card, name, error))
-        if not anyway:
-            measure.refuse_busy()
-        share, busiest = measure.load_of(0.3)
-        machine = {"name": self._device.name, "cores": self._device.cores, "memory": self._device.memory}
-        machine |= {"features": sorted(cpu_features()), "load": round(share, 2), "busy": busiest}
-        self.comparisons.begin(card.id, fingerprint, machine)
-        rows = []
+                rows[name] = _failure(card, name, error)
+                self.comparisons.put(card.id, rows[name])
+                continue
+            subjects.append(made)
+            row = {**made.head, "notes": list(made.notes), "runs": 0, "of": runs}
+            self.comparisons.put(card.id, row, layers=made.layers)
         for found in measure.measure(subjects, self._device.cores, runs=runs, own=own, on_step=on_step):
             self.comparisons.put(card.id, found.row, pictures=found.pictures)
-            rows.append(found.row)
-        for row in failed:
-            self.comparisons.put(card.id, row)
-        rows += failed
-        sentences = verdict.verdicts([verdict.row(row) for row in rows], cpu_features())
-        return [{**row, "verdict": sentences[f"{row['runtime']}-{row['precision']}"]} for row in rows]
+            rows[f"{found.row['runtime']}-{found.row['precision']}"] = found.row
+        sentences = verdict.verdicts([verdict.row(row) for row in rows.values()], cpu_features())
+        return [{**rows[name], "verdict": sentences[name]} for name in wanted]
+
+    def _machine(self) -> dict[str, Any]:
+        share, busiest = measure.load_of(0.3)
+        about = {"name": self._device.name, "cores": self._device.cores, "memory": self._device.memory}
+        return {**about, "features": sorted(cpu_features()), "load": round(share, 2), "busy": busiest}
 
     def _subject(
         self, card: Card, folder: Path, fingerprint: str, name: str, own: Sequence[Path], on_step: OnStep
@@ -133,7 +138,7 @@ class Bench:
         variant = convert.make(card, folder, fingerprint, name, self.variants, on_step, own)
         place = Place(variant.runtime, variant.precision, variant.folder, self._cache)
         told = card.model_copy(update={"options": {**card.options, "fast": place.to_option()}})
-        return Subject(name, told, convert.FAST[card.engine], folder, variant.bytes, variant.notes)
+        return Subject(name, told, convert.FAST[card.engine], folder, variant.bytes, variant.notes, variant.layers)
 
 
 USUAL = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8")

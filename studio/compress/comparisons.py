@@ -1,7 +1,8 @@
 """What was measured on this device, kept as it comes: `<home>/comparisons/<card>/comparison.json` and pictures.
 
-The measuring job writes a row as soon as a variant is done; the page and the command line read. Rows of other weights
-are dropped when a comparison begins, those of the same weights stay and are replaced one by one.
+The measuring job writes a row as soon as a variant is there, and again whenever more of it is known; the page and the
+command line read. Rows of other weights are dropped when a comparison begins, those of the same weights stay and are
+replaced one by one.
 """
 
 from __future__ import annotations
@@ -55,27 +56,32 @@ class Comparisons:
         card: str,
         row: Mapping[str, Any],
         *,
-        pictures: Sequence[NDArray[np.uint8]] = (),
+        pictures: Sequence[NDArray[np.uint8]] | None = None,
         layers: Mapping[str, float] | None = None,
     ) -> None:
-        """Adds one measured variant, or takes the place of its older measurement.
+        """Adds one variant as far as it is measured, or takes the place of what was known of it.
 
         Args:
             row: the bench object, see `verdict.Row`; "error" where it could not be measured, "notes": [text].
-            pictures: what it made of the inputs that all variants get, uint8 (H, W, 3).
-            layers: relative error by layer.
+            pictures: what it made of the inputs that all variants get, uint8 (H, W, 3); None leaves those there are.
+            layers: relative error by layer; None leaves those there are.
         """
         measured = verdict.row(row)
         with self._lock(card):
             data = self._read(card) or {"card": card, "fingerprint": "", "machine": {}, "rows": []}
-            names = [f"{_plain(measured.key)}-{number}.png" for number in range(len(pictures))]
-            for name, picture in zip(names, pictures, strict=True):
-                Image.fromarray(picture).save(self._folder(card) / name)
-            kept = [
-                one for one in data["rows"] if (one["runtime"], one["precision"]) != (row["runtime"], row["precision"])
-            ]
-            extra = {"pictures": names, "layers": dict(layers or {}), "at": time.time()}
-            data["rows"] = [*kept, {**_finite(dict(row)), **extra}]
+            this = (row["runtime"], row["precision"])
+            known = next((one for one in data["rows"] if (one["runtime"], one["precision"]) == this), None)
+            extra = {name: (known or {}).get(name) for name in ("pictures", "pictured", "layers")}
+            if pictures is not None:
+                names = [f"{_plain(measured.key)}-{number}.png" for number in range(len(pictures))]
+                for name, picture in zip(names, pictures, strict=True):
+                    Image.fromarray(picture).save(self._folder(card) / name)
+                extra |= {"pictures": names, "pictured": time.time()}
+            if layers is not None:
+                extra["layers"] = dict(layers)
+            fresh = {"pictures": [], "layers": {}} | {name: one for name, one in extra.items() if one is not None}
+            new = {**_finite(dict(row)), **fresh, "at": time.time()}
+            data["rows"] = [new if one is known else one for one in data["rows"]] + [new] * (known is None)
             self._write(card, {**data, "at": time.time()})
 
     def read(self, card: str) -> Json | None:

@@ -3,8 +3,9 @@
     python -m studio.compress.measuring SPEC.json
 
 SPEC holds "card" (its options say which networks to run), "folder", "engine", "samples" (how many are compared), "own"
-(the user's pictures), "out" (a folder for what it makes) and "cores". On stdout: one line once loaded, one for each
-line that comes in ("run"), and after "end" one with the peak; what it made of the samples is in `out`.
+(the user's pictures), "out" (a folder for what it makes) and "cores". Each answer is a JSON object on a line of stdout,
+with the peak so far: one once loaded and run, then one for each line that comes in, "compare" (what it makes of the
+samples is in `out`) or "run" (timed); any other line ends it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from studio.cards import Card
 from studio.compress import samples
 from studio.compress.conversion import Calls
+from studio.compress.samples import Sample
 from studio.device import Device, probe
 from studio.engines.base import ENGINES, Result
 from studio.errors import StudioError
@@ -29,6 +33,9 @@ from studio.intake.child import fail
 from studio.worker import memory_of, prepare_environment
 
 MB = 2**20
+SHOWN = 4  # samples that pictures are kept of
+SHOWN_SIDE = 768  # px, at most, of a picture that boxes or masks are drawn on
+SURE = 0.25  # score of boxes that are drawn: what Detect shows by itself
 
 
 def peak_mb() -> float:
@@ -42,10 +49,13 @@ def peak_mb() -> float:
     return float(psutil.Process().memory_info().rss / MB)
 
 
-def keep(result: Result, file: Path) -> None:
-    """Writes down what a run made: pictures, boxes, or the best mask."""
+def keep(sample: Sample, result: Result, file: Path, *, is_shown: bool) -> None:
+    """Writes down what a run made (a picture, boxes, or the best mask), what would have been right, and a picture of
+    it to look at."""
     data = result.data
-    arrays: dict[str, Any] = {f"image{k}": image for k, image in enumerate(result.images)}
+    arrays: dict[str, Any] = {}
+    if result.images:
+        arrays["image"] = result.images[0]
     if "labels" in data:
         arrays |= {
             "boxes": np.array(data["boxes"], np.float32).reshape(-1, 4),
@@ -54,46 +64,98 @@ def keep(result: Result, file: Path) -> None:
         }
     if result.masks:
         arrays["mask"] = result.masks[0]
+    if sample.truth is not None:
+        arrays |= {"true_boxes": sample.truth.boxes, "true_labels": np.array(sample.truth.labels, str)}
+    if sample.mask is not None:
+        arrays["true_mask"] = sample.mask
+    if is_shown:
+        arrays["shown"] = picture_of(sample, result)
     np.savez(file, **arrays)
+
+
+def picture_of(sample: Sample, result: Result) -> NDArray[np.uint8]:
+    """The picture that was made, or the sample with its boxes or its mask drawn, uint8 (H, W, 3)."""
+    if result.images:
+        return result.images[0]
+    from studio.ops import detections, masks  # not above: what they import would count as the model's memory
+
+    picture = next(iter(sample.assets.values()))
+    if result.masks:
+        return _small(masks.draw(picture, result.masks[:1]))
+    sure = [number for number, score in enumerate(result.data["scores"]) if score >= SURE]
+    chosen = {name: [result.data[name][number] for number in sure] for name in ("boxes", "scores", "labels")}
+    return _small(detections.draw(picture, chosen))
+
+
+def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    scale = SHOWN_SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    import cv2
+
+    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class Measuring:
+    """An engine and the samples it is asked.
+
+    Args:
+        spec: see the module.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        here = probe("cpu")
+        device = Device(here.name, int(spec["cores"]), here.memory, "cpu")
+        card, folder = Card.model_validate(spec["card"]), Path(spec["folder"])
+        own = [Path(name) for name in spec["own"]]
+        self._out = Path(spec["out"])
+        self._samples = samples.for_card(card, folder, int(spec["samples"]), own, first=1000)
+        started = time.perf_counter()
+        module, _, kind = ENGINES[spec["engine"]].target.partition(":")
+        self._engine = getattr(importlib.import_module(module), kind)(card, folder, device)
+        self._loaded = time.perf_counter() - started
+        self._resident = memory_of(psutil.Process().pid) / MB
+        self._count = 0
+
+    def first(self) -> dict[str, float]:
+        """What loading took, and the first run."""
+        return {"load_s": self._loaded, "resident_mb": self._resident, "first_ms": self.run()["ms"]}
+
+    def run(self) -> dict[str, float]:
+        """One timed run, with a cache of its own: an embedding that is there already would be timed as none."""
+        _forget(self._engine)
+        self._count += 1
+        begin = time.perf_counter()
+        self._ask(self._samples[0], self._out / f"cache-{self._count}")
+        return {"ms": 1000 * (time.perf_counter() - begin)}
+
+    def compare(self) -> dict[str, float]:
+        """What it makes of all samples, written down."""
+        for number, sample in enumerate(self._samples):
+            result = self._ask(sample, self._out / "cache-compare")
+            keep(sample, result, self._out / f"{number:03}.npz", is_shown=number < SHOWN)
+        return {}
+
+    def _ask(self, sample: Sample, cache: Path) -> Result:
+        found: Result = self._engine.run(sample.task, Calls(sample.assets, cache))
+        return found
 
 
 def main(argv: list[str]) -> int:
     prepare_environment()
-    say = sys.stdout
-    spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    card, folder, out = Card.model_validate(spec["card"]), Path(spec["folder"]), Path(spec["out"])
-    here = probe("cpu")
-    device = Device(here.name, int(spec["cores"]), here.memory, "cpu")
+
+    def say(numbers: dict[str, float]) -> None:
+        sys.stdout.write(json.dumps({**numbers, "peak_mb": peak_mb()}) + "\n")
+        sys.stdout.flush()
+
     try:
-        own = [Path(name) for name in spec["own"]]
-        chosen = samples.for_card(card, folder, int(spec["samples"]), own, first=1000)
-        started = time.perf_counter()
-        module, _, kind = ENGINES[spec["engine"]].target.partition(":")
-        engine = getattr(importlib.import_module(module), kind)(card, folder, device)
-        loaded = time.perf_counter() - started
-        resident = memory_of(psutil.Process().pid) / MB
-
-        def run(number: int, cache: Path) -> tuple[Result, float]:
-            sample = chosen[number % len(chosen)]
-            begin = time.perf_counter()
-            result = engine.run(sample.task, Calls(sample.assets, cache))
-            return result, 1000 * (time.perf_counter() - begin)
-
-        # A cache of its own for each timed run: an embedding that is there already would be timed as none.
-        _, first = run(0, out / "cache-first")
-        say.write(json.dumps({"load_s": loaded, "resident_mb": resident, "first_ms": first}) + "\n")
-        say.flush()
-        for count, line in enumerate(sys.stdin, 1):
-            if line.strip() != "run":
+        measuring = Measuring(json.loads(Path(argv[0]).read_text(encoding="utf-8")))
+        orders: dict[str, Callable[[], dict[str, float]]] = {"run": measuring.run, "compare": measuring.compare}
+        say(measuring.first())
+        for line in sys.stdin:
+            if line.strip() not in orders:
                 break
-            _forget(engine)
-            _, spent = run(0, out / f"cache-{count}")
-            say.write(json.dumps({"ms": spent}) + "\n")
-            say.flush()
-        for number in range(len(chosen)):
-            result, _ = run(number, out / "cache-last")
-            keep(result, out / f"{number:03}.npz")
-        say.write(json.dumps({"peak_mb": peak_mb()}) + "\n")
+            say(orders[line.strip()]())
     except StudioError as error:
         return fail(error)
     return 0

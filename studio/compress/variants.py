@@ -36,6 +36,7 @@ class PartFile:
         error: root mean square of its error over that of the full-precision answer, as measured.
         weights: name of the packed weights, "" where they are in `file`.
         note: why it is not what was asked for.
+        layers: relative error of each layer's weights, where they are stored in fewer bits.
     """
 
     file: str
@@ -44,6 +45,7 @@ class PartFile:
     error: float = 0.0
     weights: str = ""
     note: str = ""
+    layers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,13 @@ class Variant:
     @property
     def notes(self) -> tuple[str, ...]:
         return tuple(part.note for part in self.parts.values() if part.note)
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """Relative error of each layer's weights, under the part's name where there are several parts."""
+        several = len(self.parts) > 1
+        found = {name: part.layers for name, part in self.parts.items()}
+        return {f"{part}.{name}" if several else name: e for part, rows in found.items() for name, e in rows.items()}
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -209,7 +209,7 @@ def verdicts(rows: Sequence[Row], features: Collection[str] = ()) -> dict[str, s
 
 def _sentence(one: Row, base: Row, best: Row, features: Collection[str]) -> str:
     if not one.is_measured:
-        return f"{one.title}: {one.error or 'not measured'}"
+        return f"{one.title}: {one.error or 'not measured yet.'}"
     if one.key == base.key:
         return f"{one.title}: the reference" + (", and the one to keep." if best.key == base.key else ".")
     parts = [_speed(one, base), _size(one, base), *_lost(one, base)]

@@ -20,11 +20,21 @@ def test_rows_come_one_by_one_and_replace_their_elders(tmp_path):
     store.put("yolo", {**ROW, "precision": "int8"})
     store.put("yolo", {**ROW, "bytes": 20})
     data = store.read("yolo")
-    assert [(one["precision"], one["bytes"]) for one in data["rows"]] == [("int8", 10), ("fp32", 20)]
+    assert [(one["precision"], one["bytes"]) for one in data["rows"]] == [("fp32", 20), ("int8", 10)]
     assert data["rows"][0]["spread_ms"] is None
-    assert [one.key for one in store.rows("yolo")] == ["torch-int8", "torch-fp32"]
+    assert [one.key for one in store.rows("yolo")] == ["torch-fp32", "torch-int8"]
     assert store.cards() == ["yolo"]
     assert store.picture("yolo", "torch-fp32-0.png").is_file()
+
+
+def test_a_row_that_fills_keeps_its_pictures_and_layers(tmp_path):
+    store = Comparisons(tmp_path)
+    store.begin("yolo", "f1", {})
+    store.put("yolo", {"card": "yolo", "runtime": "torch", "precision": "int4", "bytes": 10}, layers={"a": 0.1})
+    store.put("yolo", {**ROW, "precision": "int4"}, pictures=[np.zeros((4, 4, 3), np.uint8)])
+    store.put("yolo", {**ROW, "precision": "int4", "median_ms": 4.0})
+    (row,) = store.read("yolo")["rows"]
+    assert (row["median_ms"], row["layers"], row["pictures"]) == (4.0, {"a": 0.1}, ["torch-int4-0.png"])
 
 
 def test_other_weights_begin_anew(tmp_path):
