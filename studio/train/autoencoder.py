@@ -6,7 +6,7 @@ rescaled so that latents have mean 0 and deviation 1 per channel, and the decode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,9 @@ def polish(
 ) -> dict[str, float]:
     """Tunes the decoder alone and saves `folder`/vae; the latents of the frozen encoder stay what they are."""
     net.encoder.requires_grad_(False)
+    if not (resume and (folder / "decoder.pt").is_file()):
+        with torch.no_grad():
+            revive(net.decoder, net.encoder(tensor(data[:32])))
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Any]]:
         wanted = pieces(data, batch, generator).contiguous(memory_format=torch.channels_last)
@@ -143,6 +146,35 @@ def polish(
     done = loop.fit(net.decoder, loss, plan, checkpoint=folder / "decoder.pt", seed=seed, resume=resume, report=report)
     net.save_pretrained(folder / "vae")
     return done
+
+
+@torch.no_grad()
+def revive(net: nn.Module, x: Tensor) -> int:
+    """Starts residual branches anew that give the same for every pixel of `x`, and returns how many.
+
+    Large steps early in a training can push all of a branch below its ReLU, where no gradient reaches it again. Its
+    last layer begins at zero beside the old bias, so the network computes what it did before.
+    """
+    branches = [m.conv for m in net.modules() if type(m).__name__ == "AutoencoderTinyBlock"]
+    alive = [0.0] * len(branches)
+
+    def listen(number: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hear(layer: nn.Module, given: Any, made: Tensor) -> None:
+            alive[number] = float((made > 0).float().mean())
+
+        return hear
+
+    hooks = [branch[3].register_forward_hook(listen(i)) for i, branch in enumerate(branches)]
+    net(x)
+    for hook in hooks:
+        hook.remove()
+    dead = [branch for i, branch in enumerate(branches) if alive[i] < 0.01]
+    for branch in dead:
+        for layer in (branch[0], branch[2]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(branch[4].weight)
+    return len(dead)
 
 
 def _joint(net: Any, data: NDArray[np.uint8], batch: int) -> loop.Loss:
