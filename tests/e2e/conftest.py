@@ -117,12 +117,13 @@ class Window:
 
 
 @pytest.fixture
-def window(browser, server) -> Iterator[Callable[..., Window]]:
+def window(browser, request) -> Iterator[Callable[..., Window]]:
     """Opens windows, each with a profile of its own; at the end none has asked a foreign host or failed."""
     opened: list[Window] = []
 
     def show(url: str = "", width: int = 1440, height: int = 900, scheme: str = "light") -> Window:
-        opened.append(Window(browser, url or server.url, width, height, scheme))
+        url = url if url else request.getfixturevalue("server").url  # started only where a test needs it
+        opened.append(Window(browser, url, width, height, scheme))
         return opened[-1]
 
     yield show
