@@ -34,9 +34,8 @@ from studio.engines.base import Report, Result
 from studio.engines.diffusion_load import add_loras, diffusers, limit_prompt, load, place, tiny_decoder, translated
 from studio.engines.painting import TINY_LATENTS, Canvas, Plan, overflowed
 from studio.errors import InvalidTask
-from studio.nets import latent_preview
 from studio.ops import fitting
-from studio.ops.latents import denoised
+from studio.ops.latents import LatentMap, denoised, fit, pixels, published
 from studio.tasks import Explore, Generate, Task
 
 Pixels = NDArray[np.uint8]
@@ -70,7 +69,7 @@ class Diffusion:
         limit_prompt(self._pipe)
         self._own_scheduler = self._pipe.scheduler
         self._things = diffusers_folder.facts(folder, "things")
-        self._preview_map: latent_preview.LatentMap | None = None
+        self._preview_map: LatentMap | None = None
         self._pipes = {"text": self._pipe}
 
     def run(self, task: Task, report: Report) -> Result:
@@ -245,9 +244,13 @@ class Diffusion:
             return _pixels(self._to_rgb(latents)[0].permute(1, 2, 0))
         if self._preview_map is None:
             vae = self._pipe.vae
-            known = latent_preview.published(float(vae.config.scaling_factor), self._channels)
-            self._preview_map = known or latent_preview.fit(self._to_rgb, self._channels, latents)
-        small = Image.fromarray(_pixels(self._preview_map(latents)))
+            known = published(float(vae.config.scaling_factor), self._channels)
+
+            def decode(random: NDArray[np.float32]) -> NDArray[np.float32]:
+                return self._to_rgb(torch.from_numpy(random).to(latents)).float().cpu().numpy()
+
+            self._preview_map = known or fit(decode, self._channels)
+        small = Image.fromarray(pixels(self._preview_map(latents.float().cpu().numpy())))
         return np.asarray(small.resize((small.width * 4, small.height * 4), Image.Resampling.BICUBIC))
 
     def _decodes_fast(self, latents: Tensor) -> bool:
