@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from apps import pieces
 from apps.widgets import Face, Json, more, on, on_data, problem
 from studio.errors import InvalidTask
+from studio.studio import Studio
 from studio.tasks import MAX_SEED
 from studio.train import recipes
 from studio.train.recipe import Recipe
@@ -67,7 +68,7 @@ def training_panel(
             elem_id=f"{name}-recipe",
         )
         note = gr.HTML(_note(table[first]), apply_default_css=False)
-        source = picture_source(f"{name}-data", table[first].data, shared=face.studio.can("share"))
+        source = picture_source(f"{name}-data", table[first].data, face.studio)
         form = OptionsForm(table, f"{name}-", first)
         minutes = gr.Slider(
             *MINUTES,
@@ -124,9 +125,10 @@ def training_panel(
         except Exception as error:  # noqa: BLE001 - the border to the page: everything becomes two sentences
             return problem(error)
 
-    def turned(chosen: str) -> list[Any]:
+    def turned(chosen: str, data: Any) -> list[Any]:
         picked = table[chosen]
-        return [_note(picked), gr.update(value=picked.minutes), {"source": picked.data}, *form.updates(chosen)]
+        pictures = gr.skip() if _is_own(data) else {"source": picked.data}
+        return [_note(picked), gr.update(value=picked.minutes), pictures, *form.updates(chosen)]
 
     on_data(
         bar.train,
@@ -134,13 +136,19 @@ def training_panel(
         [face.owner, recipe, source, minutes, seed, patience, *form.widgets.values()],
         bar,
     )
-    on(recipe.change, turned, recipe, [note, minutes, source, *form.widgets.values()])
+    on(recipe.change, turned, [recipe, source], [note, minutes, source, *form.widgets.values()])
     return Panel(watch, explore, bar, head)
 
 
-def picture_source(name: str, value: str, *, shared: bool) -> gr.HTML:
+def picture_source(name: str, value: str, studio: Studio) -> gr.HTML:
     """Which pictures to learn from. Its value is {"source": ...} as `studio.train.data.load` takes it."""
-    return pieces.piece("pictures", name, {"source": value}, shared=shared)
+    folders = studio.config.mode != "kiosk"  # whose folders are not the visitor's
+    return pieces.piece("pictures", name, {"source": value}, shared=studio.can("share"), folders=folders)
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a picture source's value names pictures of the user's, which no change of the recipe takes away."""
+    return isinstance(value, dict) and str(value.get("source")).partition(":")[0] in ("library", "upload")
 
 
 def explain(*names: str) -> gr.HTML:

@@ -128,7 +128,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
 
     @face.post("/pictures")
     async def take(request: Request) -> Json:
-        """A zip of pictures, streamed to disk; looked through once, so that what is broken is said at once."""
+        """A zip of pictures, or a folder as one, streamed to disk and looked through once for what is broken."""
         folder = inbox(studio)
         try:
             path = folder / "pictures.zip"
@@ -225,11 +225,11 @@ def _delete(studio: Studio, id_: str) -> Json:
 
 def _kept(studio: Studio, path: Path) -> Json:
     """Keeps an uploaded zip under a new id, and says what is in it. The oldest of many go."""
-    from studio.train import sources
+    from studio.train import data, sources
 
     found = sources.archive(path, 16)
     if not len(found.pictures):
-        raise InvalidTask("There is no picture in this zip that can be read.", "Put PNG or JPEG files into it.")
+        raise InvalidTask("There is no picture in it that can be read.", "Choose one with PNG or JPEG files.")
     id_ = secrets.token_hex(12)
     place = sources.upload_path(studio.config.home, id_)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -243,6 +243,8 @@ def _kept(studio: Studio, path: Path) -> Json:
         "source": f"upload:{id_}",
         "pictures": len(found.pictures),
         "classes": len(found.names),
+        "fewest": data.FEWEST,
+        "unread": len(found.broken),
         "broken": list(found.broken[:20]),
     }
 

@@ -54,45 +54,6 @@ studio.explain = (name, label = "What am I seeing") => {
 };
 studio.kinds.explain = ({ root, props }) => { root.append(...props.names.map((name) => studio.explain(name, name.replaceAll("_", " ")))); return { update() {} }; };
 
-// Which pictures to learn from. The value is {"source"}.
-studio.kinds.pictures = ({ root, props }) => {
-  const { h } = studio;
-  const GROUPS = [["stickers", "Stickers, all"], ["stickers:animals", "Stickers: animals"], ["stickers:nature", "Stickers: nature"], ["stickers:food", "Stickers: food"], ["stickers:transport", "Stickers: transport"], ["stickers:things", "Stickers: things"], ["stickers:smileys", "Stickers: smileys"], ["digits", "Handwritten digits"]];
-  let value = { source: "stickers" }, own = null, busy = false, problem = null, names = [], seed = 0, shown = false;
-  const set = (source) => { value = { source }; props.value = value; draw(); };
-  const input = h("input", { type: "file", accept: ".zip,application/zip", class: "sr", tabindex: -1, "aria-hidden": "true", onchange: () => { take(input.files[0]); input.value = ""; } });
-  const take = async (file) => {
-    if (!file) return draw();
-    busy = true; problem = null; draw();
-    const answer = await studio.ask("pictures", { method: "POST", headers: { "Content-Type": "application/zip" }, body: file });
-    busy = false;
-    if (answer.message) problem = answer; else { own = { ...answer, name: file.name }; return set(answer.source); }
-    draw();
-  };
-  const draw = () => {
-    root.className = "face";
-    const choices = [...GROUPS, ...(props.shared ? [["library", "My library"]] : []), ...(own ? [[own.source, own.name]] : []), ["zip", "A zip of my pictures …"]];
-    const select = h("select", { id: `${props.name}-select`, "aria-label": "Pictures to learn from", onchange: () => { if (select.value === "zip") { select.value = value.source; input.click(); } else { problem = null; set(select.value); } } },
-      choices.map(([key, label]) => h("option", { value: key, selected: key === value.source }, label)));
-    const note = busy ? "Reading the pictures …" : own && value.source === own.source ? `${own.pictures} pictures${own.classes > 1 ? ` in ${own.classes} classes` : ""}` : "";
-    studio.fill(root, h("label", { class: "label", for: `${props.name}-select` }, "Pictures"), h("div", { class: "picked" }, select),
-      note ? h("p", { class: "note small" }, note) : null,
-      own?.broken?.length && value.source === own.source ? h("details", { class: "learn" }, h("summary", {}, `${own.broken.length} could not be read`), h("div", { class: "learn-text small" }, own.broken.map((line) => h("div", {}, line)))) : null,
-      problem ? studio.problem(problem) : null,
-      shown ? h("img", { class: "augmented", alt: "Each row: a picture, then as the training may see it", src: studio.url(`augment?names=${names.join(",")}&data=${encodeURIComponent(value.source)}&seed=${seed}`), onclick: () => { seed += 1; draw(); }, title: "Click for other random changes" }) : null, input);
-  };
-  draw();
-  // The preview follows the augmentations ticked in the same form.
-  const look = () => {
-    const group = document.getElementById(props.name.replace(/-data$/, "-augment"));
-    const now = group ? [...group.querySelectorAll("input:checked")].map((box) => box.value || box.name).filter(Boolean) : [];
-    if (now.join() === names.join()) return;
-    names = now; shown = names.length > 0; draw();
-  };
-  document.addEventListener("change", (event) => { if (event.target.closest?.(`#${props.name.replace(/-data$/, "-augment")}`)) setTimeout(look, 0); });
-  return { update: (next) => { if (next.source && next.source !== value.source) { value = { source: next.source }; draw(); } } };
-};
-
 // Start, Pause, Continue in one place, and the poll that everything else follows.
 studio.kinds.trainbar = ({ root, props, trigger }) => {
   const { h } = studio;
@@ -312,7 +273,7 @@ studio.kinds.watch = ({ root, props }) => {
     run.model && run.can?.import ? (run.adopted ? h("span", { class: "small muted" }, "In Models") : h("button", { type: "button", onclick: adopt }, "Add to Models")) : null,
     run.model ? h("a", { class: "button quiet", href: studio.url(`run/${run.id}/sample/${name}/${run.samples?.[name]?.at(-1)}.png`), download: `${run.id}.png` }, studio.icon("down"), "Samples") : null);
   const details = () => {
-    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data}${run.pictures?.pictures ? `, ${run.pictures.train} to learn from, ${run.pictures.valid} held out` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...Object.entries(run.options || {}).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") || "none" : String(value)]), ["Run", run.id]];
+    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data.startsWith("upload:") ? "own pictures" : run.data}${run.pictures?.pictures ? `, ${run.pictures.train} to learn from, ${run.pictures.valid} held out` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...Object.entries(run.options || {}).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") || "none" : String(value)]), ["Run", run.id]];
     const broken = run.pictures?.broken || [];
     const open = facts.querySelector("details")?.open;
     studio.fill(facts, h("details", { class: "facts", open }, h("summary", {}, "Details"), h("dl", {}, rows.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]))),

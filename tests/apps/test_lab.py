@@ -194,9 +194,17 @@ def test_a_zip_is_looked_through_when_it_comes(studio, client):
             archive.writestr(f"{k}.png", pictures.encode_png(np.full((9, 9, 3), k, np.uint8)))
         archive.writestr("cut.jpg", b"\xff\xd8")
     found = client.post("/face/pictures", content=buffer.getvalue()).json()
-    assert (found["pictures"], len(found["broken"])) == (3, 1)
+    assert (found["pictures"], found["unread"], len(found["broken"])) == (3, 1, 1)
+    assert found["fewest"] > 3, "the page says that these are too few"
     assert found["source"].startswith("upload:")
     assert client.post("/face/pictures", content=b"no zip").status_code in (400, 404)
+
+
+@pytest.mark.parametrize(("mode", "offered"), [("local", True), ("space", True), ("kiosk", False)])
+def test_a_kiosk_asks_for_no_folder(config, mode, offered):
+    studio = Studio(Config(**{**config.model_dump(), "mode": mode}), DEVICE)
+    with gr.Blocks():
+        assert lab.picture_source("data", "digits", studio).props["folders"] is offered
 
 
 def test_augmentations_can_be_looked_at(client):

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from studio.ops import pictures
 from tests.e2e.drags import CANVAS, drag, spiral
 from tests.e2e.test_detect import go
 
@@ -77,3 +79,22 @@ def test_a_trained_vae_is_found_again_and_its_map_follows_the_finger(window, lab
     moves = drag(page, list(spiral(8)))
     assert len({one.picture for one in moves}) == 8, "every move shows another picture"
     assert all(0 < one.ms < 10_000 for one in moves)
+
+
+def test_a_folder_of_pictures_is_taken_whole_and_stays_when_the_recipe_changes(window, labs, tmp_path):
+    for k in range(10):
+        place = tmp_path / "pets" / ("cats" if k % 2 else "dogs")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{k} ü.png").write_bytes(pictures.encode_png(np.full((9 + k, 9, 3), 20 * k, np.uint8)))
+    (tmp_path / "pets" / "cats" / "cut short.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "pets" / "notes.txt").write_text("no picture")
+    page = go(window(labs.url).page, "VAE")
+    page.set_input_files("#vae-lab-data input[webkitdirectory]", tmp_path / "pets")
+    page.wait_for_selector("#vae-lab-data .note:has-text('10 pictures in 2 classes')")
+    assert page.locator("#vae-lab-data-select option:checked").inner_text() == "pets"
+    page.click("#vae-lab-data summary:has-text('1 could not be read')")
+    assert "cats/cut short.jpg" in page.inner_text("#vae-lab-data details")
+    page.click("#vae-lab-recipe input")
+    page.get_by_role("option", name="VQ-VAE", exact=True).click()
+    page.wait_for_selector("#vae-lab-words", state="visible")
+    assert page.locator("#vae-lab-data-select option:checked").inner_text() == "pets"
