@@ -23,8 +23,8 @@ import psutil
 from numpy.typing import NDArray
 
 from studio.cards import Card
-from studio.compress import export, graphs, quantize, samples
-from studio.compress.networks import Place
+from studio.compress import export, layers, quantize, samples
+from studio.compress.networks import Place, assembled
 from studio.compress.parts import Part, parts_of
 from studio.compress.quality import output_error
 from studio.compress.variants import FACTS, VERSION, PartFile, folder_bytes, split_name
@@ -103,9 +103,14 @@ def convert(spec: Spec, say: Callable[[int, int, str], None]) -> dict[str, PartF
         for number, (part, about) in enumerate(known.items()):
             if part not in sources:
                 continue
-            say(2 + number, total, f"{about.title} to {precision}")
-            feeds = recorder.calls(work, sources[part].stem)
-            made[part] = _part(quantize.Job(part, sources[part], spec.out, feeds[:RECORDED]), target, precision, about)
+            doing = f"{about.title} to {precision}"
+            say(2 + number, total, doing)
+
+            def tick(done: int, of: int, at: int = 2 + number, doing: str = doing) -> None:
+                say(at, total, f"{doing}, {done} of {of}")
+
+            feeds = recorder.calls(work, sources[part].stem)[:RECORDED]
+            made[part] = _part(quantize.Job(part, sources[part], spec.out, feeds, tick), target, precision, about)
     say(total, total, "done")
     return made
 
@@ -116,16 +121,19 @@ def _part(job: quantize.Job, target: str, precision: str, about: Part) -> PartFi
     if (about.is_small or not job.feeds) and (target, precision) in quantize.GENTLER:
         wanted = quantize.GENTLER[target, precision]
     try:
-        made = quantize.way(target, wanted)(job)
-        error = _check(job, made, about, wanted)
+        return _checked(job, quantize.way(target, wanted)(job), about, wanted)
     except Unsupported as failure:
-        if (target, wanted) not in quantize.GENTLER:
+        gentler = quantize.gentler(target, wanted)
+        if not gentler:
             raise
-        gentler = quantize.GENTLER[target, wanted]
-        made = quantize.way(target, gentler)(job)
-        error = _check(job, made, about, gentler)
-        return replace(made, error=error, note=f"The {about.title} stays in {gentler}: {failure.message}")
-    return replace(made, error=error)
+        made = _checked(job, quantize.way(target, gentler)(job), about, gentler)
+        return replace(made, note=f"The {about.title} stays in {gentler}: {failure.message}")
+
+
+def _checked(job: quantize.Job, made: PartFile, about: Part, precision: str) -> PartFile:
+    """The part with its errors: of what it computes, and of each layer's weights. Raises as `_check`."""
+    error = _check(job, made, about, precision)
+    return replace(made, error=error, layers=made.layers or layers.errors(job.source, job.out, made))
 
 
 def _check(job: quantize.Job, made: PartFile, about: Part, precision: str) -> float:
@@ -160,10 +168,7 @@ def _check(job: quantize.Job, made: PartFile, about: Part, precision: str) -> fl
 def _loader(folder: Path, made: PartFile) -> Callable[[], bytes] | None:
     if not made.weights:
         return None
-    from studio.compress.packed import read_packed
-
-    bare = graphs.read(folder / made.file)
-    return lambda: graphs.assemble(bare, read_packed(folder / made.weights)).SerializeToString()
+    return lambda: assembled(folder / made.file, folder / made.weights)
 
 
 def _record(spec: Spec, sources: Mapping[str, Path], work: Path) -> None:

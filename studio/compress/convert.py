@@ -23,17 +23,11 @@ from studio.intake.child import said
 
 # The engine that runs a model's converted networks.
 FAST: dict[str, str] = {"diffusion": "fast-diffusion", "sam": "fast-sam", "yolo": "yolo"}
+# What a runtime computes in by itself, then whatever ONNX Runtime's weights can be stored in.
 OFFERED: tuple[str, ...] = (
-    "onnxruntime-fp32",
-    "onnxruntime-fp16",
-    "onnxruntime-int8",
-    "openvino-fp32",
-    "openvino-fp16",
-    "openvino-int8",
-    "openvino-int8-weights",
-    "onnxruntime-int4",
-    "onnxruntime-int2",
-    "onnxruntime-int1",
+    *(f"onnxruntime-{id_}" for id_ in ("fp32", "fp16", "int8")),
+    *(f"openvino-{id_}" for id_ in ("fp32", "fp16", "int8", "int8-weights")),
+    *(f"onnxruntime-{one.id}" for one in precisions.offered() if one.id not in ("fp32", "fp16", "int8")),
 )
 OnStep = Callable[[int, int, str], None]  # step, total, phase; may raise to cancel
 

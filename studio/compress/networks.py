@@ -87,7 +87,7 @@ class Networks:
         if not part.weights:
             return self._load(part.runtime, file, None, "")
         weights = self._place.folder / part.weights
-        return self._load(part.runtime, file, lambda: _packed(file, weights), None)
+        return self._load(part.runtime, file, lambda: assembled(file, weights), None)
 
     def _load(self, name: str, file: Path, data: Callable[[], bytes] | None, key: str | None) -> Session:
         """`key` None: nothing may be cached, because the point of the file is to be small."""
@@ -118,11 +118,26 @@ class Networks:
         return " ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
 
 
-def _packed(file: Path, weights: Path) -> bytes:
+def assembled(file: Path, weights: Path) -> bytes:
+    """A bare graph with its weights, packed or GGUF, as floats again. Raises IntegrityError."""
     from studio.compress import graphs
+
+    return graphs.assemble(graphs.read(file), _READERS[weights.suffix](weights)).SerializeToString()
+
+
+def _read_packed(file: Path) -> Mapping[str, Any]:
     from studio.compress.packed import read_packed
 
-    return graphs.assemble(graphs.read(file), read_packed(weights)).SerializeToString()
+    return read_packed(file)
+
+
+def _read_gguf(file: Path) -> Mapping[str, Any]:
+    from studio.compress.gguf_file import read_gguf
+
+    return read_gguf(file)
+
+
+_READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {".safetensors": _read_packed, ".gguf": _read_gguf}
 
 
 def _parts(folder: Path) -> dict[str, PartFile]:

@@ -137,7 +137,7 @@ def _rows(number: int, of: int) -> Precision:
 
 
 def _mixed(id: str, title: str, number: int, per: str, sentence: str) -> Precision:
-    like = _uniform(number)
+    like = uniform(number)
     text = f"{sentence} Together the bytes of {like.title}."
     return Precision(f"{id}-{number}", f"{title} {number} bit", "mixed", like.bits, f"2 to 8 bits by {per}", text)
 
@@ -156,7 +156,8 @@ _FAMILIES = {
 }  # fmt: skip
 
 
-def _uniform(number: int) -> Precision:
+def uniform(number: int) -> Precision:
+    """So many bits for every layer, 1 to 8: what a mixed precision is named after. Raises InvalidTask."""
     bits = schemes.bits(number)
     known = {2: "int2", 4: "int4", 8: "int8-weights"}
     if bits in known:

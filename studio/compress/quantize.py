@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from studio.compress import graphs, precisions
+from studio.compress import graphs, precisions, schemes
+from studio.compress.schemes import Scheme
 from studio.compress.variants import PartFile
 from studio.errors import Unsupported
 
@@ -27,12 +29,14 @@ TRANSFORMERS = ("unet", "encoder", "text_encoder")  # parts with attention, whos
 
 
 class Job(NamedTuple):
-    """One part to convert: its name, its fp32 file, the folder to write to, and calibration inputs."""
+    """One part to convert: its name, its fp32 file, the folder to write to, and calibration inputs; `tick` is told how
+    much is done of how much by what takes minutes."""
 
     part: str
     source: Path
     out: Path
     feeds: Feeds
+    tick: Callable[[int, int], None] | None = None
 
 
 def onnx_fp32(job: Job) -> PartFile:
@@ -123,7 +127,7 @@ def openvino_int8(job: Job) -> PartFile:
     """Weights and activations in 8 bits by NNCF, static, calibrated. Raises Unsupported."""
     nncf, ov = _nncf(), _openvino()
     graphs.refuse_quantized(onnx.load(str(job.source), load_external_data=False), "This network")
-    model = ov.Core().read_model(str(job.source))
+    model = _read(ov, job.source)
     is_transformer = job.part in TRANSFORMERS
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER} if is_transformer else {}
     if job.part == "network":
@@ -140,22 +144,85 @@ def openvino_int8(job: Job) -> PartFile:
 def openvino_weights(job: Job) -> PartFile:
     """Weights alone in 8 bits: a quarter of the memory, computed in floats."""
     nncf, ov = _nncf(), _openvino()
-    model = nncf.compress_weights(ov.Core().read_model(str(job.source)), mode=nncf.CompressWeightsMode.INT8_SYM)
+    model = nncf.compress_weights(_read(ov, job.source), mode=nncf.CompressWeightsMode.INT8_SYM)
     ov.save_model(model, str(job.out / f"{job.part}.xml"), compress_to_fp16=True)
     return PartFile(f"{job.part}.xml", "openvino", "int8-weights")
 
 
 def packed(job: Job, runtime: str, precision: str) -> PartFile:
     """The graph without weights, and the weights in any precision of the table, really packed."""
-    from studio.compress.packed import uniform, write_packed
+    from studio.compress.packed import uniform
 
+    model, weights = _parted(job)
+    return _stored(job, model, weights, uniform(weights, precisions.find(precision)), runtime, precision)
+
+
+def mixed(job: Job, runtime: str, precision: str) -> PartFile:
+    """As `packed`, the bits by layer or by block. Raises Unsupported where measuring them would take hours."""
+    from studio.compress.mixed import plan
+
+    model, weights = _parted(job)
+    chosen = plan(job.source, weights, job.feeds, precisions.find(precision), job.tick)
+    return _stored(job, model, weights, chosen, runtime, precision)
+
+
+def without_channels(job: Job, runtime: str, precision: str) -> PartFile:
+    """A smaller graph: whole channels are cut out, the rest is fp16. Raises Unsupported where none may leave."""
+    from studio.compress.channels import prune
+
+    model, weights = _parted(job)
+    scheme = precisions.find(precision).matrix
+    assert scheme is not None
+    left = prune(model, weights, scheme.bits / 100)
+    made = _stored(job, model, left.weights, dict.fromkeys(left.weights, schemes.F16), runtime, precision)
+    gone = 1 - sum(array.size for array in left.weights.values()) / sum(array.size for array in weights.values())
+    few = f"Most channels of the {job.part} are tied to others: {gone:.0%} of its weights went."
+    return replace(made, layers=left.errors, note=few if gone < scheme.bits / 200 else "")
+
+
+def as_gguf(job: Job, runtime: str, precision: str) -> PartFile:
+    """The graph without weights, and the weights as a GGUF file, which its other readers open too."""
+    from studio.compress.gguf_file import write_gguf
+
+    model, weights = _parted(job)
+    graphs.save(graphs.strip(model, set(weights)), job.out / f"{job.part}.onnx")
+    file = job.out / f"{job.part}.gguf"
+    write_gguf(file, weights, precisions.find(precision).gguf, architecture=job.part, fold=True)
+    return PartFile(f"{job.part}.onnx", runtime, precision, weights=file.name)
+
+
+def _parted(job: Job) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
+    """The graph, and its weights beside it. Raises Unsupported for what is quantized already."""
     model = graphs.read(job.source)
     graphs.refuse_quantized(model, "This network")
-    weights = graphs.weights_of(model)
+    return model, graphs.weights_of(model)
+
+
+def _stored(
+    job: Job,
+    model: onnx.ModelProto,
+    weights: Mapping[str, NDArray[np.float32]],
+    plan: Mapping[str, Scheme],
+    runtime: str,
+    precision: str,
+) -> PartFile:
+    from studio.compress.packed import write_packed
+
     graphs.save(graphs.strip(model, set(weights)), job.out / f"{job.part}.onnx")
     file = job.out / f"{job.part}.packed.safetensors"
-    write_packed(file, weights, uniform(weights, precisions.find(precision)))
+    write_packed(file, weights, plan)
     return PartFile(f"{job.part}.onnx", runtime, precision, weights=file.name)
+
+
+def _read(ov: Any, source: Path) -> Any:
+    """The network with its constants worked out: NNCF takes no transposed weight for a weight."""
+    from openvino.passes import ConstantFolding, Manager
+
+    model = ov.Core().read_model(str(source))
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+    return model
 
 
 def _openvino() -> Any:
@@ -185,13 +252,31 @@ WAYS: dict[tuple[str, str], Callable[[Job], PartFile]] = {
     ("openvino", "int8"): openvino_int8,
     ("openvino", "int8-weights"): openvino_weights,
 }
-CALIBRATED = ("int8",)
 # What a part becomes that is too small, or too near the picture, for 8-bit arithmetic.
 GENTLER: dict[tuple[str, str], str] = {("onnxruntime", "int8"): "int8-weights", ("openvino", "int8"): "int8-weights"}
+UNPRUNED = "fp16"  # a part none of whose channels may leave
+
+
+# What a family of precisions needs besides packing; a kind of pruning counts as a family of its own.
+FAMILIES: dict[str, Callable[[Job, str, str], PartFile]] = {
+    "gguf": as_gguf,
+    "mixed": mixed,
+    "rows": without_channels,
+}
+
+
+def gentler(runtime: str, precision: str) -> str:
+    """What a part becomes that cannot have that precision, "" where there is nothing."""
+    matrix = precisions.find(precision).matrix
+    return UNPRUNED if matrix is not None and matrix.kind == "rows" else GENTLER.get((runtime, precision), "")
 
 
 def way(runtime: str, precision: str) -> Callable[[Job], PartFile]:
     """How a part gets that precision for that runtime. Raises InvalidTask for precisions nobody knows."""
-    precisions.find(precision)
+    found = precisions.find(precision)
     known = WAYS.get((runtime, precision))
-    return known if known is not None else lambda job: packed(job, runtime, precision)
+    if known is not None:
+        return known
+    kind = found.matrix.kind if found.matrix is not None and found.matrix.kind in FAMILIES else found.family
+    made = FAMILIES.get(kind, packed)
+    return lambda job: made(job, runtime, precision)

@@ -80,6 +80,13 @@ def job(tmp_path):
         ("onnxruntime-int4", 0.2),
         ("openvino-int4", 0.2),
         ("onnxruntime-int1", 1.0),
+        ("onnxruntime-palette-16", 0.2),
+        ("onnxruntime-pruned-50", 1.0),
+        ("onnxruntime-pruned-2of4", 1.0),
+        ("onnxruntime-gguf-q8_0", 0.02),
+        ("onnxruntime-gguf-q4_0", 0.2),
+        ("onnxruntime-adaptive-4", 0.2),
+        ("onnxruntime-hierarchical-4", 0.2),
     ],
 )
 def test_every_way_makes_a_file_that_runs(job, name, limit):

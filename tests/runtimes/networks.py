@@ -9,8 +9,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def convolution(file: Path, size: tuple[int, int] | None = None) -> Path:
-    """Two convolutions, (1, 3, H, W) -> (1, 6, H/4, W/4); sides free where no size is given."""
+def convolution(file: Path, size: tuple[int, int] | None = None, width: int = 16) -> Path:
+    """Two convolutions, (1, 3, H, W) -> (1, 6, H/4, W/4); sides free where no size is given.
+
+    `width` is the number of channels between them; 32 and more make the second one large enough to be compressed.
+    """
     rng = np.random.default_rng(0)
 
     def weights(name: str, *shape: int) -> TensorProto:
@@ -29,7 +32,7 @@ def convolution(file: Path, size: tuple[int, int] | None = None) -> Path:
         "convolutions",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *sides])],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 6, *out])],
-        [weights("a", 16, 3, 3, 3), weights("b", 6, 16, 3, 3)],
+        [weights("a", width, 3, 3, 3), weights("b", 6, width, 3, 3)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     helper.set_model_props(model, {"kind": "convolutions"})
