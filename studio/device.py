@@ -17,7 +17,7 @@ class Device:
     Attributes:
         name: processor name as the system tells it.
         cores: cores this process may use.
-        memory: bytes of RAM in the machine.
+        memory: bytes of RAM in the machine; told to an engine, what it may take of them. 0 where nobody says.
         accelerator: "auto" (use a GPU where the runtime finds one) or "cpu".
     """
 

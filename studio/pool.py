@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from studio.cards import Card
@@ -33,7 +34,7 @@ class Pool:
     ) -> None:
         self.budget = budget
         self._locate = locate
-        self._device = device
+        self._device = replace(device, memory=min(budget, device.memory or budget))  # engines keep within it
         self._cache = cache
         self._warm = warm
         self._workers: dict[str, Worker] = {}

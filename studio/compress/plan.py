@@ -24,6 +24,7 @@ from studio.intake.safeheader import read_header
 MB = 2**20
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 2**30}
 TILE = 512  # px; a decoder's tile
+SLICING = ("torch",)  # runtimes that can be told to; the graphs of the others are as they are
 SLICE_TOKENS = 1024  # above so many, attention in one piece is the largest array of all
 
 
@@ -88,6 +89,19 @@ class Anatomy:
         return 4 * sum(self.parameters.values())
 
 
+class Saving(NamedTuple):
+    """What a run does to stay within its memory: `tile` px of the decoder (0: the whole picture), `slices` of attention
+    (1: in one piece)."""
+
+    tile: int = 0
+    slices: int = 1
+
+    def __str__(self) -> str:
+        """ "tiles of 512 px, attention in 8 slices"; empty where nothing is saved."""
+        ways = [f"tiles of {self.tile} px"] * bool(self.tile)
+        return ", ".join(ways + [f"attention in {self.slices} slices"] * (self.slices > 1))
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to run a model. `peak` in bytes; `tile` px (0: none); `slices` of attention (1: whole)."""
@@ -104,10 +118,7 @@ class Plan:
         return {**asdict(self), "peak_mb": round(self.peak / MB)}
 
     def __str__(self) -> str:
-        ways = [f"tiles of {self.tile} px"] * bool(self.tile) + [f"attention in {self.slices} slices"] * (
-            self.slices > 1
-        )
-        extra = f", {', '.join(ways)}" if ways else ""
+        extra = "".join(f", {way}" for way in [str(Saving(self.tile, self.slices))] if way)
         return (
             f"{self.precision} on {self.runtime} at {self.side} px{extra}: about {self.peak >> 20} MB at peak, "
             f"of {self.budget >> 20} MB."
@@ -170,24 +181,40 @@ def plan(model: Anatomy, budget: int, side: int | None = None, features: Collect
     wide = model.side if side is None else side
     least = (math.inf, "")
     for size in dict.fromkeys([wide, *(s for s in (1024, 768, 512, 384, 256) if s < wide and s >= model.side // 2)]):
-        for tile, slices in _savings(model, size):
+        for saving in _savings(model, size):
             for name in ORDER_VNNI if features else ORDER:
-                peak = predict(model, name, size, tile, slices)
+                runtime, _, precision = name.partition("-")
+                if saving.slices > 1 and runtime not in SLICING:
+                    continue
+                peak = predict(model, name, size, *saving)
                 least = min(least, (peak, name))
                 if peak <= budget:
-                    runtime, _, precision = name.partition("-")
-                    return Plan(runtime, precision, size, tile, slices, peak, budget)
+                    return Plan(runtime, precision, size, *saving, peak, budget)
     raise OutOfMemory(
         f"This model needs at least about {int(least[0]) >> 20} MB ({least[1]}); the budget is {budget >> 20} MB.",
         "Choose a smaller model or allow more memory.",
     )
 
 
-def _savings(model: Anatomy, side: int) -> list[tuple[int, int]]:
-    """(tile, slices) from none to all."""
+def saving(model: Anatomy, name: str, side: int, budget: int) -> Saving:
+    """What a run of a variant has to do for a picture of that side to fit: the least that is enough, all there is where
+    nothing is. The engines ask before each picture.
+
+    Args:
+        name: "openvino-int8", ...
+        side: of the picture, px.
+        budget: bytes; 0 for no limit.
+    """
+    ways = [way for way in _savings(model, side) if way.slices == 1 or name.partition("-")[0] in SLICING]
+    enough = (way for way in ways if not budget or predict(model, name, side, *way) <= budget)
+    return next(enough, ways[-1])
+
+
+def _savings(model: Anatomy, side: int) -> list[Saving]:
+    """From none to all."""
     tile = TILE if model.engine == "diffusion" and side > TILE else 0
     many = model.heads if model.heads and (side / model.shrink) ** 2 > SLICE_TOKENS else 1
-    return list(dict.fromkeys([(0, 1), (tile, 1), (tile, many)]))
+    return list(dict.fromkeys([Saving(), Saving(tile), Saving(tile, many)]))
 
 
 # ── reading ──────────────────────────────────────────────────────────────────
@@ -230,7 +257,13 @@ def _sam(card: Card, folder: Path) -> Anatomy:
     return Anatomy("sam", {"network": _parameters(folder)}, side, bytes_per_px=per_px)
 
 
-_READERS: dict[str, Callable[[Card, Path], Anatomy]] = {"diffusion": _diffusion, "yolo": _yolo, "sam": _sam}
+_READERS: dict[str, Callable[[Card, Path], Anatomy]] = {
+    "diffusion": _diffusion,
+    "fast-diffusion": _diffusion,
+    "yolo": _yolo,
+    "sam": _sam,
+    "fast-sam": _sam,
+}
 
 
 def _parameters(folder: Path) -> int:

@@ -28,13 +28,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from studio.cards import Card
+from studio.compress.plan import anatomy
 from studio.device import Device
 from studio.engines import attention, diffusers_folder, painting, samplers
 from studio.engines.base import Report, Result
 from studio.engines.diffusion_load import add_loras, diffusers, limit_prompt, load, place, tiny_decoder, translated
 from studio.engines.painting import TINY_LATENTS, Canvas, Plan, overflowed
 from studio.errors import InvalidTask
-from studio.ops import fitting
+from studio.ops import fitting, tiles
 from studio.ops.latents import LatentMap, denoised, fit, pixels, published
 from studio.tasks import Explore, Generate, Task
 
@@ -60,6 +61,9 @@ class Diffusion:
         torch.set_num_threads(max(1, device.cores))  # more threads than cores wait for each other at every layer
         self._card = card
         self._place, self._dtype = place(device)
+        self._budget = device.memory if self._place == "cpu" else 0  # a GPU's memory is not in the plan
+        self._anatomy = anatomy(card, folder) if (folder / diffusers_folder.INDEX).is_file() else None
+        self._is_sliced = False
         with translated(card.title):
             self._family, self._pipe = load(card, folder, self._dtype)
             add_loras(self._pipe, folder, card.options.get("lora", ()))
@@ -87,6 +91,7 @@ class Diffusion:
         if not isinstance(task, Generate):
             raise InvalidTask(f"{self._card.title} makes pictures; it cannot {task.kind}.", "Choose another model.")
         plan = painting.plan(self._card, task, report, self._canvas())
+        self._spare(plan)
         seconds = {"step": 0.0, "decoding": 0.0}
         images = []
         with translated(self._card.title), torch.inference_mode():
@@ -100,6 +105,14 @@ class Diffusion:
         del self._pipe, self._decoder, self._own_scheduler
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _spare(self, plan: Plan) -> None:
+        """Tiles the decoder and slices the attention where the picture would not fit into memory otherwise."""
+        if self._anatomy is not None:
+            painting.spare(plan, self._anatomy, "torch-fp32", self._budget)
+        if (plan.saving.slices > 1) != self._is_sliced:
+            self._is_sliced = not self._is_sliced
+            self._pipe.unet.set_attention_slice("max" if self._is_sliced else None)
 
     # What is asked
 
@@ -132,7 +145,7 @@ class Diffusion:
             raise overflowed()
         middle = time.perf_counter()
         report.progress(done + plan.effective_steps, total, "decoding")
-        picture = self._decode(latents)
+        picture = self._decode(latents, plan.saving.tile)
         if plan.start is not None and plan.mask is not None:
             picture = fitting.composite(plan.start, picture, plan.mask)
         seconds["step"] += middle - begin
@@ -229,8 +242,14 @@ class Diffusion:
             if upcast:
                 vae.to(torch.float16)
 
-    def _decode(self, latents: Tensor) -> Pixels:
-        rgb = self._to_rgb(latents)
+    def _decode(self, latents: Tensor, tile: int) -> Pixels:
+        """A picture of latents (1, C, h, w), in tiles of so many px where `tile` is not 0."""
+
+        def piece(part: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self._to_rgb(torch.from_numpy(part).to(latents)).float().cpu().numpy()
+
+        whole = latents.float().cpu().numpy()
+        rgb = torch.from_numpy(tiles.decode(piece, whole, tile // self._shrink)) if tile else self._to_rgb(latents)
         if not torch.isfinite(rgb).all():
             raise overflowed()
         picture = _pixels(rgb[0].permute(1, 2, 0))

@@ -19,13 +19,14 @@ from PIL import Image
 
 from studio.cards import Card
 from studio.compress.networks import Networks, Place
+from studio.compress.plan import anatomy
 from studio.device import Device
 from studio.engines import diffusers_folder, painting
 from studio.engines.base import Report, Result
 from studio.engines.clip_tokenizer import ClipTokenizer
 from studio.engines.painting import Canvas, Pixels, Plan
 from studio.errors import IntegrityError, InvalidTask, Unsupported
-from studio.ops import fitting, latents, schedules, solvers
+from studio.ops import fitting, latents, schedules, solvers, tiles
 from studio.ops.gaussian import Gaussian
 from studio.runtimes.base import Session, Settings
 from studio.tasks import Generate, Task
@@ -51,9 +52,12 @@ class FastDiffusion:
         Raises IntegrityError for missing or damaged files, Unsupported where the model is of another kind, OutOfMemory.
         """
         place = Place.of(card)
+        self._budget = device.memory
         if place is None:
             raise Unsupported(f"{card.title} was not converted for the fast path.", "Convert it in Compress.")
         self._card = card
+        self._name = f"{place.runtime}-{place.precision}"
+        self._anatomy = anatomy(card, folder)
         unet = _config(folder, "unet")
         vae = _config(folder, "vae")
         if unet.get("time_cond_proj_dim") is not None or unet.get("in_channels") != unet.get("out_channels"):
@@ -87,6 +91,7 @@ class FastDiffusion:
             raise InvalidTask(f"{self._card.title} makes pictures; it cannot {task.kind}.", "Choose another model.")
         plan = painting.plan(self._card, task, report, self._canvas)
         plan.notes += self._networks.notes
+        painting.spare(plan, self._anatomy, self._name, self._budget)
         seconds = {"text": 0.0, "step": 0.0, "decoding": 0.0}
         images = [
             self._paint(plan, seed, k * plan.effective_steps, report, seconds) for k, seed in enumerate(plan.seeds)
@@ -113,7 +118,7 @@ class FastDiffusion:
             raise painting.overflowed()
         clock.append(time.perf_counter())
         report.progress(done + plan.effective_steps, total, "decoding")
-        picture = self._decode(x)
+        picture = self._decode(x, plan.saving.tile)
         if plan.start is not None and plan.mask is not None:
             picture = fitting.composite(plan.start, picture, plan.mask)
         clock.append(time.perf_counter())
@@ -199,8 +204,9 @@ class FastDiffusion:
         """Latents (N, C, h, w) -> pictures (N, 3, H, W), about -1..1."""
         return self._decoder.run({"latents": x})["pixels"].astype(np.float32, copy=False)
 
-    def _decode(self, x: Floats) -> Pixels:
-        rgb = self._rgb(x)
+    def _decode(self, x: Floats, tile: int) -> Pixels:
+        """A picture of latents (1, C, h, w), in tiles of so many px where `tile` is not 0."""
+        rgb = tiles.decode(self._rgb, x, tile // self._canvas.shrink) if tile else self._rgb(x)
         if not np.isfinite(rgb).all():
             raise painting.overflowed()
         picture = latents.pixels(rgb[0].transpose(1, 2, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studio.cards import Card
+from studio.compress.plan import Anatomy, Saving, saving
 from studio.engines.base import Report, Result
 from studio.errors import InvalidTask, StudioError
 from studio.ops import fitting, infotext, vocabulary
@@ -36,6 +38,7 @@ class Plan:
     start: Pixels | None = None  # (height, width, 3)
     mask: NDArray[np.bool_] | None = None  # (height, width), True is repainted
     notes: list[str] = field(default_factory=list)
+    saving: Saving = field(default_factory=Saving)  # what keeps it within its memory
 
     @property
     def seeds(self) -> list[int]:
@@ -86,6 +89,13 @@ def plan(card: Card, task: Generate, report: Report, canvas: Canvas) -> Plan:
     if made.mask is None and canvas.is_inpaint_only:
         raise InvalidTask(f"{card.title} only repaints.", "Give a picture and a mask of what to repaint.")
     return made
+
+
+def spare(made: Plan, model: Anatomy, name: str, budget: int) -> None:
+    """Settles how a picture is painted within `budget` bytes (0: no limit) by the variant of that name, and says so."""
+    made.saving = saving(model, name, math.isqrt(made.width * made.height), budget)
+    if str(made.saving):
+        made.notes.append(f"Painted in {made.saving}, to stay within {budget / 2**30:.1f} GB.")
 
 
 def result(card: Card, made: Plan, images: Sequence[Pixels], seconds: dict[str, float]) -> Result:

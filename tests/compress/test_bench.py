@@ -127,6 +127,19 @@ def test_a_budget_chooses_and_smaller_ones_choose_smaller():
         plan.plan(sd15(), 2**28)
 
 
+def test_a_run_saves_no_more_than_it_must():
+    large = 1024
+    names = ("torch-fp32", "openvino-int8")
+    free = [plan.saving(sd15(), name, large, 0) for name in names]
+    assert free == [plan.Saving(), plan.Saving()]
+    assert [plan.saving(sd15(), name, large, 1) for name in names] == [plan.Saving(512, 8), plan.Saving(512)]
+    assert plan.saving(sd15(), "torch-fp32", 256, 1) == plan.Saving()  # a small picture has nothing to save
+    enough = plan.predict(sd15(), "torch-fp32", large, 512)
+    assert plan.saving(sd15(), "torch-fp32", large, enough).tile in (0, 512)
+    made = plan.plan(sd15(), 8 * 2**30, large)
+    assert made.slices == 1 or made.runtime == "torch"
+
+
 def test_every_starter_model_can_be_planned(cards):
     for id_ in ("starter-detector", "starter-segmenter", "starter-text-to-image"):
         card, folder = place(cards, id_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,25 @@ def test_the_tokenizer_equals_transformers(tiny, tmp_path):
     (tmp_path / "vocab.json").write_text("{")
     with pytest.raises(IntegrityError, match="tokenizer"):
         ClipTokenizer(tmp_path, 24)
+
+
+@pytest.mark.parametrize("kind", ["fast", "torch"])
+def test_a_budget_is_kept_by_tiles_and_slices_and_the_picture_stays(tiny, report, kind):
+    poor = Device("here", 1, 1, "cpu")  # one byte: all is saved that can be
+    told = card(fast=Place("onnxruntime", "fp32").to_option()) if kind == "fast" else card()
+    engine = (FastDiffusion if kind == "fast" else Diffusion)(told, tiny, poor)
+    engine._anatomy = replace(engine._anatomy, heads=2)
+    whole = (FastDiffusion if kind == "fast" else Diffusion)(told, tiny, HERE)
+    fields = {"width": 640, "height": 528, "steps": 1, "guidance_scale": 1.0}
+    spared, plain = paint(engine, report, **fields), paint(whole, report, **fields)
+    (note,) = [one for one in spared.data["notes"] if "tiles of 512 px" in one]
+    assert ("attention in 2 slices" in note) == (kind == "torch")
+    assert not any("tiles" in one for one in plain.data["notes"])
+    apart = np.abs(spared.images[0].astype(int) - plain.images[0])
+    assert apart.mean() < 2
+    if kind == "torch":
+        processors = {type(one).__name__ for one in engine._pipe.unet.attn_processors.values()}
+        assert processors == {"SlicedAttnProcessor"}
+        paint(engine, report)  # a small picture needs none of it
+        processors = {type(one).__name__ for one in engine._pipe.unet.attn_processors.values()}
+        assert "SlicedAttnProcessor" not in processors
