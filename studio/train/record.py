@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "mlflow"
 EXPERIMENT = "image-studio"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page shows trainings, not prompts and judges
 BATCH = 1000  # metrics in one call, the most that MLflow takes
 STATES = {"finished": "FINISHED", "failed": "FAILED", "paused": "KILLED", "interrupted": "KILLED"}
 NEEDED = ("torch", "numpy", "safetensors", "pillow", "pydantic", "opencv-python")
@@ -98,7 +99,9 @@ def keep(home: Path, runs: Runs, id_: str) -> str:
 def _begin(client: Any, home: Path, run: Run) -> str:
     known = client.get_experiment_by_name(EXPERIMENT)
     place = (home / FOLDER / "artifacts").as_uri()
-    experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
+    experiment = (
+        known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place, tags=dict(KIND))
+    )
     tags = {"mlflow.runName": run.id, "studio.family": run.family, "mlflow.source.name": "image-studio"}
     return str(client.create_run(experiment, start_time=int(1000 * run.created), tags=tags).info.run_id)
 
