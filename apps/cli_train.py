@@ -122,7 +122,8 @@ def _lab(config: Config, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     folder = runs.model(task.run)
     if asked["out"] is not None:
         shutil.copytree(folder, asked["out"], dirs_exist_ok=True)
-    return {**metrics, "folder": str(folder)}
+    held = adopt.inside(folder, runs.get(task.run).family)  # who hands the model on hands these on, too
+    return {**metrics, "folder": str(folder), "pictures_inside": held}
 
 
 def _asked(runs: Runs, name: str, asked: Mapping[str, Any]) -> Train:

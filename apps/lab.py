@@ -28,6 +28,7 @@ from studio.train.recipe import Recipe
 
 MINUTES = (0.5, 60.0)
 SLIDER_MOST = 1024  # a wider range is typed
+SLIDER_TIMES = 100  # so is one where the default would stick to its left end
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def widget(key: str, info: FieldInfo, value: Any, visible: bool, id_: str) -> An
             return gr.Slider(low, high, value, step=step if step else 1, **common)
         return gr.Number(value, precision=0, **common)
     if kind is float:
-        if low is not None and high is not None and (not value or high / abs(value) <= 1000):
+        if low is not None and high is not None and (not value or high / abs(value) <= SLIDER_TIMES):
             return gr.Slider(low, high, value, step=step if step else _fine(high - low), **common)
         return gr.Number(value, **common)
     return gr.Textbox("" if value is None else str(value), **common)

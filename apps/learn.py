@@ -20,10 +20,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 
 from apps.catalogue import inbox, receive
+from apps.lab import label
+from studio.cards import Card
 from studio.errors import InvalidTask, NotFound
 from studio.ops import pictures
 from studio.studio import Studio
-from studio.train import gan_warnings, record
+from studio.train import adopt, gan_warnings, recipes, record
 from studio.train.runs import Run
 
 Json = dict[str, Any]
@@ -68,6 +70,8 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
             "samples": studio.runs.samples(id),
             "model": _stamp(studio, id),
             "adopted": next((c.id for c in studio.store.cards().values() if c.options.get("run") == id), ""),
+            "inside": inside(studio, found),
+            "settings": settings(found),
             "can": _can(studio),
         }
 
@@ -79,7 +83,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         "pause": lambda id_, _: brief(studio.pause(id_)),
         "continue": lambda id_, body: brief(studio.proceed(id_, minutes=body.get("minutes"), steps=body.get("steps"))),
         "delete": lambda id_, _: _delete(studio, id_),
-        "adopt": lambda id_, body: {"card": studio.adopt(id_, str(body.get("title", ""))[:80]).id},
+        "adopt": lambda id_, body: {"card": _adopt(studio, id_, body).id},
     }
 
     @face.post("/run/{id}/{act}")
@@ -158,9 +162,22 @@ def brief(run: Run) -> Json:
     """A run for a list."""
     names = ("id", "recipe", "family", "title", "state", "step", "total", "created", "data", "options", "seed", "phase")
     more = ("message", "hint", "metrics", "best", "watched", "seconds", "steps", "minutes", "pictures")
-    facts = run.model_dump(mode="json", include={*names, *more})
+    facts = run.model_dump(mode="json", include={*names, *more}) | {"settings": settings(run)}
     facts["pictures"] = {key: value for key, value in facts["pictures"].items() if key != "names"}
     return facts
+
+
+def settings(run: Run) -> list[list[str]]:
+    """The settings of a run as its form words them, name and value."""
+    recipe = recipes.RECIPES.get(run.recipe)
+    fields = recipe.options.model_fields if recipe is not None else {}
+    return [[label(key, fields[key]) if key in fields else key, _plain(value)] for key, value in run.options.items()]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def remaining(run: Run) -> float | None:
@@ -182,6 +199,7 @@ def about(studio: Studio, id_: str) -> Json:
         "title": card.title,
         "kind": "card" if known else "run",
         "recipe": card.options.get("recipe", "") if known else studio.runs.get(id_).recipe,
+        "inside": adopt.inside(folder, card.engine),
         "facts": _json(folder / "facts.json"),
         "config": _json(folder / "config.json"),
     }
@@ -192,6 +210,20 @@ def concerns(studio: Studio, run: Run) -> list[Json]:
     if run.family not in WARNINGS or run.state in ("waiting", "failed"):
         return []
     return [one._asdict() for one in WARNINGS[run.family](studio.runs.curves(run.id))]
+
+
+def inside(studio: Studio, run: Run) -> Json:
+    """How many pictures of its data a run's model holds, and whether they are the user's own."""
+    try:
+        count = adopt.inside(studio.runs.model(run.id), run.family)
+    except NotFound:
+        count = 0
+    return {"pictures": count, "own": not adopt.is_shipped(run.data)}
+
+
+def _adopt(studio: Studio, id_: str, body: Json) -> Card:
+    wanted = body.get("pictures")
+    return studio.adopt(id_, str(body.get("title", ""))[:80], pictures=wanted if isinstance(wanted, bool) else None)
 
 
 def _can(studio: Studio) -> Json:

@@ -339,10 +339,15 @@ class Studio:
                 self.runs.update(id, state="paused", phase="")
         return self.runs.get(id)
 
-    def adopt(self, id: str, title: str = "") -> Card:
-        """Makes a run's model a model of the studio's own, listed in Models. Raises NotFound, NotAllowed, DiskFull."""
+    def adopt(self, id: str, title: str = "", *, pictures: bool | None = None) -> Card:
+        """Makes a run's model a model of the studio's own, listed in Models.
+
+        `pictures` says whether the pictures of its data inside it go along; None: only those that come with the studio.
+
+        Raises NotFound, NotAllowed, DiskFull, IntegrityError.
+        """
         self.require("import")
-        return adopt.adopt(self.store, self.runs.get(id), self.runs.model(id), title)
+        return adopt.adopt(self.store, self.runs.get(id), self.runs.model(id), title, pictures=pictures)
 
     def _queue(self, run: Run, task: Train) -> Run:
         try:

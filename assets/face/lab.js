@@ -7,14 +7,14 @@ studio.lab = (family) => {
   const listeners = [], watchers = [];
   let flying = null, next = null;
   const lab = studio.labs[family] = {
-    family, id: null, title: "", facts: {}, config: {}, recipe: "", run: null,
+    family, id: null, title: "", facts: {}, config: {}, recipe: "", inside: 0, run: null,
     on: (fn) => { listeners.push(fn); if (lab.id) fn(lab); },
     onrun: (fn) => { watchers.push(fn); if (lab.run) fn(lab.run); },
     follow: (run) => { lab.run = run; for (const fn of watchers) fn(run); },
     open: async (id) => {
       const about = id ? await studio.ask(`explore/${id}`) : { id: null };
       if (about.message) return about;
-      Object.assign(lab, { id: about.id, title: about.title || "", facts: about.facts || {}, config: about.config || {}, recipe: about.recipe || "" });
+      Object.assign(lab, { id: about.id, title: about.title || "", facts: about.facts || {}, config: about.config || {}, recipe: about.recipe || "", inside: about.inside || 0 });
       for (const fn of listeners) fn(lab);
       return about;
     },
@@ -53,6 +53,20 @@ studio.explain = (name, label = "What am I seeing") => {
   return box;
 };
 studio.kinds.explain = ({ root, props }) => { root.append(...props.names.map((name) => studio.explain(name, name.replaceAll("_", " ")))); return { update() {} }; };
+
+// "Add to Models", and the choice whether pictures of its data go along: the studio's do, the user's only when asked.
+studio.wished = new Map();
+studio.adoption = (run, done) => {
+  const { h } = studio, { pictures = 0, own = true } = run.inside || {};
+  if (run.adopted) return [h("span", { class: "small muted" }, "In Models")];
+  const along = () => studio.wished.get(run.id) ?? !own;
+  const add = h("button", { type: "button", onclick: async () => {
+    add.disabled = true;
+    done(await studio.ask(`run/${run.id}/adopt`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ pictures: along() }) }));
+  } }, "Add to Models");
+  const box = h("input", { type: "checkbox", checked: along(), onchange: () => studio.wished.set(run.id, box.checked) });
+  return [add, pictures ? h("label", { class: "along small", title: "The lab shows them beside what the model makes. Whoever gets the model can see them. Without them the lab shows stickers." }, box, `with ${pictures} of ${own ? "my" : "its"} pictures inside`) : null];
+};
 
 // Start, Pause, Continue in one place, and the poll that everything else follows.
 studio.kinds.trainbar = ({ root, props, trigger }) => {
@@ -148,6 +162,7 @@ studio.kinds.labhead = ({ root, props }) => {
     const any = choices.cards.length + choices.runs.length > 0;
     studio.fill(root, h("div", { class: "segs", role: "group", "aria-label": "View" }, seg("watch", "Training"), seg("explore", "Explore")),
       any && side === "explore" ? h("label", { class: "opened" }, h("span", { class: "muted small" }, "Model"), select) : null,
+      any && side === "explore" && lab.id && lab.id === chosen ? h("p", { class: "small muted" }, lab.inside ? `Holds ${lab.inside} pictures of its data set.` : `Holds no pictures of its data set${props.family === "diffusion-lab" ? "" : "; stickers stand in"}.`) : null,
       side === "explore" && !any ? h("p", { class: "muted" }, "Nothing to explore yet. Train a model; it can be opened from its first minute on.") : null,
       problem && side === "explore" ? studio.problem(problem) : null);
   };
@@ -160,7 +175,8 @@ studio.kinds.labhead = ({ root, props }) => {
   const open = async (id, quietly = false) => {
     chosen = id; problem = null; draw();
     const answer = await lab.open(id);
-    if (answer.message) { problem = answer; if (!quietly) draw(); }
+    if (answer.message) problem = answer;
+    if (!answer.message || !quietly) draw();
     studio.remember(`open.${props.lab}`, id);
   };
   const begin = async () => {
@@ -184,7 +200,7 @@ studio.kinds.labhead = ({ root, props }) => {
 // The training itself: what it does in plain words, samples over time, curves.
 studio.kinds.watch = ({ root, props }) => {
   const { h } = studio;
-  let run = null, name = null, at = null, log = studio.remember("curves.log") === "1", smooth = Number(studio.remember("curves.smooth") || 0.6), charts = {}, note = null, built = false;
+  let run = null, name = null, at = null, log = studio.remember("curves.log") === "1", smooth = Number(studio.remember("curves.smooth") || 0.6), charts = {}, note = null, built = false, offered = "";
   root.className = "face watch";
   const status = h("div", { class: "watch-status", role: "status" });
   const bar = h("div", { class: "stage-bar", "aria-hidden": "true" }, h("i", {}));
@@ -263,24 +279,29 @@ studio.kinds.watch = ({ root, props }) => {
     }
     tools.hidden = !wanted.length;
   };
-  const adopt = async () => {
-    const answer = await studio.ask(`run/${run.id}/adopt`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+  const adopted = (answer) => {
     note = answer.message ? answer : null;
     if (answer.card) run.adopted = answer.card;
+    offered = "";
     show(run);
   };
-  const actions = () => studio.fill(acts,
-    run.model && run.can?.import ? (run.adopted ? h("span", { class: "small muted" }, "In Models") : h("button", { type: "button", onclick: adopt }, "Add to Models")) : null,
-    run.model ? h("a", { class: "button quiet", href: studio.url(`run/${run.id}/sample/${name}/${run.samples?.[name]?.at(-1)}.png`), download: `${run.id}.png` }, studio.icon("down"), "Samples") : null);
+  const actions = () => { // drawn anew only where something changed, so that a finger or a focus on them is not lost
+    const last = run.samples?.[name]?.at(-1), key = JSON.stringify([run.id, Boolean(run.model), run.can, run.adopted, run.inside, name, last]);
+    if (key === offered) return;
+    offered = key;
+    studio.fill(acts,
+      run.model && run.can?.import ? studio.adoption(run, adopted) : null,
+      run.model && last !== undefined ? h("a", { class: "button quiet", href: studio.url(`run/${run.id}/sample/${name}/${last}.png`), download: `${run.id}.png` }, studio.icon("down"), "Samples") : null);
+  };
   const details = () => {
-    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data.startsWith("upload:") ? "own pictures" : run.data}${run.pictures?.pictures ? `, ${run.pictures.train} to learn from, ${run.pictures.valid} held out` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...Object.entries(run.options || {}).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") || "none" : String(value)]), ["Run", run.id]];
+    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data.startsWith("upload:") ? "own pictures" : run.data}${run.pictures?.pictures ? `, ${run.pictures.train} to learn from, ${run.pictures.valid} held out` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...(run.settings || []), ["Run", run.id]];
     const broken = run.pictures?.broken || [];
     const open = facts.querySelector("details")?.open;
     studio.fill(facts, h("details", { class: "facts", open }, h("summary", {}, "Details"), h("dl", {}, rows.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]))),
       broken.length ? h("details", { class: "facts" }, h("summary", {}, `${broken.length} pictures could not be read`), h("div", { class: "small" }, broken.map((line) => h("div", {}, line)))) : null);
   };
   const show = (next) => {
-    if (!next) { run = null; built = false; at = null; return studio.fill(root, empty()); }
+    if (!next) { run = null; built = false; at = null; offered = ""; return studio.fill(root, empty()); }
     if (run?.id !== next.id) { at = null; charts = {}; name = null; note = null; }
     run = next;
     if (!built) { studio.fill(root, status, bar, trouble, pictures, acts, tools, grid, facts); built = true; }

@@ -126,7 +126,7 @@ studio.kinds.models = ({ root, trigger }) => {
       ["From", ORIGINS[one.origin] || `huggingface.co/${one.repo}${known.state.revision ? `, ${known.state.revision.slice(0, 10)}` : ""}`],
       ["Engine", known.engine],
       ...Object.entries(known.metrics || {}).map(([name, value]) => [label(name), plain(value)]),
-      ...["data", "licence_of_data", "recipe", "minutes", "limits", "known_limits"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
+      ...["data", "licence_of_data", "recipe", "minutes", "limits", "known_limits", "pictures_inside", "training_pictures_inside"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
       ...(Object.keys(known.defaults || {}).length ? [["Prefers", plain(known.defaults)]] : []),
       ...(names?.length ? [[`Knows ${names.length}`, h("div", { class: "names" }, names.join(", "))]] : []),
       ...(known.files?.length ? [["Files", h("div", { class: "files" }, known.files.map((file) => h("div", { title: file.sha256 }, `${file.name}, ${size(file.size)}, sha256 ${file.sha256.slice(0, 16)} …`)))]] : []),

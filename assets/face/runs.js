@@ -17,13 +17,17 @@ studio.kinds.runs = ({ root }) => {
     const known = curves[id], run = runs.find((one) => one.id === id);
     if (known && known.step === run?.step) return;
     const answer = await studio.ask(`run/${id}`);
-    if (!answer.message) curves[id] = { rows: answer.curves, step: answer.step, adopted: answer.adopted, model: answer.model };
+    if (!answer.message) curves[id] = { rows: answer.curves, step: answer.step, adopted: answer.adopted, model: answer.model, inside: answer.inside };
   };
   const act = async (id, name, body = {}) => {
     const answer = await studio.ask(`run/${id}/${name}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
     problem = answer.status !== undefined ? answer : null;
-    if (name === "adopt" && answer.card && curves[id]) curves[id].adopted = answer.card;
     const kept = problem; await look(); problem = kept; draw();
+  };
+  const adopted = (id) => (answer) => {
+    problem = answer.message ? answer : null;
+    if (answer.card && curves[id]) curves[id].adopted = answer.card;
+    draw();
   };
   const toLab = (run) => {
     const tab = [...document.querySelectorAll('.desk button[role="tab"]')].find((one) => one.textContent.trim().startsWith(TABS[run.family]));
@@ -70,14 +74,14 @@ studio.kinds.runs = ({ root }) => {
     const run = runs.find((one) => one.id === opened);
     if (!run) return null;
     const more = curves[run.id] || {}, busy = ["waiting", "running"].includes(run.state);
-    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data}${run.pictures?.pictures ? `, ${run.pictures.pictures}` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...Object.entries(run.options).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") || "none" : String(value)]), ["Last numbers", Object.entries(run.metrics).map(([key, value]) => `${key} ${studio.figure(value)}`).join(", ")], ["Run", run.id]];
+    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data.startsWith("upload:") ? "own pictures" : run.data}${run.pictures?.pictures ? `, ${run.pictures.pictures}` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...run.settings, ["Last numbers", Object.entries(run.metrics).map(([key, value]) => `${key.startsWith("valid_") ? `held-out ${key.slice(6)}` : key} ${studio.figure(value)}`.replaceAll("_", " ")).join(", ")], ["Run", run.id]];
     const button = (label, go, quiet = false) => h("button", { type: "button", class: quiet ? "quiet" : "", onclick: go }, label);
     return h("div", { class: "runs-open" },
       h("div", { class: "runs-head" }, h("strong", {}, run.title, " ", h("span", { class: "muted small" }, when(run))),
         h("div", { class: "stage-line" },
           LABS[run.family] ? button(`Open in the ${LABS[run.family]}`, () => toLab(run)) : null,
           busy ? button("Pause", () => act(run.id, "pause")) : run.state === "finished" ? null : button("Continue", () => act(run.id, "continue")),
-          more.model && can.import ? (more.adopted ? h("span", { class: "small muted" }, "In Models") : button("Add to Models", () => act(run.id, "adopt"))) : null,
+          more.model && can.import ? studio.adoption({ id: run.id, adopted: more.adopted, inside: more.inside }, adopted(run.id)) : null,
           busy ? null : sure === run.id ? button("Delete for good", () => { sure = null; act(run.id, "delete"); }) : button("Delete", () => { sure = run.id; draw(); }, true))),
       run.message ? studio.problem(run) : null,
       h("dl", { class: "facts-list" }, rows.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,13 +22,16 @@ from studio.engines.gan_ops import OPERATIONS
 from studio.engines.gan_player import Player
 from studio.errors import IntegrityError, InvalidTask, StudioError, Unsupported
 from studio.tasks import Explore, Task
+from studio.train import sources
 from studio.train.data import Data
 from studio.train.gan import Gan
 from studio.train.options_gan import RECIPES_GAN
 
+STAND_INS = 48
+
 
 class GanEngine:
-    """`model.safetensors` (generator, discriminator, some training pictures) and `config.json` of a GAN recipe."""
+    """`model.safetensors` (generator, discriminator, some training pictures or none) and `config.json` of a recipe."""
 
     def __init__(self, card: Card, folder: Path, device: Device) -> None:
         self._title = card.title
@@ -81,13 +85,13 @@ def _config(file: Path) -> dict[str, Any]:
 
 
 def _player(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Player:
-    """The trainee, as it was, on the pictures that travelled along."""
+    """The trainee, as it was, on the pictures that travelled along; without such, on stickers."""
     recipe = RECIPES_GAN[config["kind"]]
     options = recipe.options.made({}, config["options"])
-    pictures = tensors.pop("pictures").numpy()
-    everything = np.arange(len(pictures), dtype=np.int64)
     names = tuple(str(name) for name in config["names"])
-    data = Data(pictures, tensors.pop("labels").numpy(), names, everything, everything, key="inside")
+    pictures, labels = _inside(tensors) if "pictures" in tensors else _stand_ins(options.size, len(names))
+    everything = np.arange(len(pictures), dtype=np.int64)
+    data = Data(pictures, labels, names, everything, everything, key="inside")
     module, _, name = recipe.target.partition(":")
     trainee: Gan = getattr(importlib.import_module(module), name)(options, data, 0)
     trainee.restore(config)
@@ -95,6 +99,16 @@ def _player(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Player:
     trainee.generator.load_state_dict(trainee.average.state_dict())
     trainee.discriminator.load_state_dict(_named(tensors, "discriminator."))
     return Player(trainee, names)
+
+
+def _inside(tensors: dict[str, torch.Tensor]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return tensors.pop("pictures").numpy(), tensors.pop("labels").numpy()
+
+
+def _stand_ins(size: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Shipped stickers where a model travels without pictures, labelled with the model's classes in turn."""
+    found = sources.stickers(size, limit=STAND_INS).pictures
+    return found, np.arange(len(found), dtype=np.int64) % max(1, classes)
 
 
 def _named(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from studio.nets import coders
 from studio.ops import fitting
+from studio.train import sources
 
 Pixels = NDArray[np.uint8]
 Space = Literal["latents", "directions"]
@@ -24,6 +25,7 @@ NATURAL: Mapping[str, Space] = {"vae": "latents", "hvae": "latents"}
 """Networks whose latents are pulled towards independent normals, so that one alone means something. Others are shown
 along the principal directions of their codes."""
 LAB = "lab."
+STAND_INS = 48
 BATCH = 64
 
 
@@ -140,7 +142,20 @@ def _open_lab(folder: Path, config: dict[str, Any]) -> Model:
     own = {name: value for name, value in tensors.items() if not name.startswith(LAB)}
     net.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in own.items()})
     net.eval().requires_grad_(False)
+    if "pictures" not in lab:
+        lab |= _stand_ins(net)
+        config = config if net.classes else {**config, "names": ["sticker"]}
     return Model(net.to(memory_format=torch.channels_last), config, lab)
+
+
+def _stand_ins(net: coders.Coder) -> dict[str, Tensor]:
+    """Shipped stickers and their codes, where a model travels without pictures of its data."""
+    pictures = torch.from_numpy(sources.stickers(net.size, limit=STAND_INS).pictures)
+    labels = torch.zeros(len(pictures), dtype=torch.long)
+    with torch.inference_mode():
+        x = pictures.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        codes = net.codes(x, labels if net.classes else None)
+    return {"pictures": pictures, "labels": labels, "codes": codes}
 
 
 def _open_tiny(folder: Path, config: dict[str, Any]) -> Model:

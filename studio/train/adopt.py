@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
 from studio.cards import Card, Source
+from studio.errors import IntegrityError
 from studio.intake.convert import discard
 from studio.tasks import Train
 from studio.train.recipe import Recipe
@@ -15,7 +21,17 @@ from studio.train.runs import Run
 from studio.weights.store import Store
 
 _PASSING = re.compile(r"run\.([a-z0-9-]+)\.([0-9a-f]+)")
-KEPT = ("model.safetensors", "config.json", "facts.json")
+WEIGHTS, FACTS = "model.safetensors", "facts.json"
+KEPT = (WEIGHTS, "config.json", FACTS)
+PICTURES: Mapping[str, tuple[str, ...]] = {
+    "vae": ("lab.pictures", "lab.labels", "lab.codes"),
+    "gan": ("pictures", "labels"),
+    "diffusion-lab": ("pictures", "picture_labels"),
+}
+"""Family -> the tensors with which pictures of its data travel inside a model; the first holds the pictures. Codes
+count among them, since the decoder makes the pictures of them again."""
+COUNTS = ("pictures_inside", "training_pictures_inside")
+"""Names under which facts.json says how many they are."""
 MEMORY = 450 * 2**20  # bytes a worker with a small torch model takes
 
 
@@ -70,27 +86,65 @@ def run_of(card_id: str) -> str | None:
     return found[1] if found else None
 
 
-def adopt(store: Store, run: Run, folder: Path, title: str = "") -> Card:
-    """Copies a run's model into the store. Raises DiskFull."""
-    made_of = run.data if run.data in ("digits", "library") or run.data.startswith("stickers") else "own pictures"
-    card = Card(
-        id=run.id,
-        title=title if title else f"{run.title} ({made_of.replace(':', ', ')})",
-        summary=f"Trained on this device on {made_of.replace(':', ', ')}, {run.step} steps.",
-        tasks=("explore",),
-        engine=run.family,
-        # The shipped pictures leave what is made with them free; of all others only the user can know.
-        licence="Apache-2.0" if made_of == "digits" or made_of.startswith("stickers") else "unknown",
-        source=Source(kind="imported"),
-        size=None,
-        memory=MEMORY,
-        options={"run": run.id, "recipe": run.recipe},
-    )
+def is_shipped(data: str) -> bool:
+    """Whether pictures come with the studio; of all others only the user can say who may see them."""
+    return data == "digits" or data.startswith("stickers")
+
+
+def inside(folder: Path, family: str) -> int:
+    """How many pictures of its data the model in a folder holds."""
+    name = PICTURES[family][0] if family in PICTURES else ""
+    try:
+        with safe_open(folder / WEIGHTS, "np") as file:
+            return int(file.get_slice(name).get_shape()[0]) if name in file.keys() else 0  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError):
+        return 0
+
+
+def without_pictures(source: Path, target: Path, family: str) -> None:
+    """Copies a model's files without the pictures inside. Raises IntegrityError where they cannot be read."""
+    try:
+        tensors = load_file(source / WEIGHTS)
+        facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise IntegrityError(f"The model of this run cannot be read: {error}.", "Train it on for a moment.") from error
+    save_file({name: value for name, value in tensors.items() if name not in PICTURES[family]}, target / WEIGHTS)
+    facts |= {name: 0 for name in COUNTS if name in facts}
+    (target / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def adopt(store: Store, run: Run, folder: Path, title: str = "", *, pictures: bool | None = None) -> Card:
+    """Copies a run's model into the store.
+
+    Args:
+        pictures: whether the pictures inside it go along; None: only those that come with the studio.
+
+    Raises DiskFull, IntegrityError.
+    """
+    shipped = is_shipped(run.data)
+    made_of = run.data.replace(":", ", ") if shipped else "my library" if run.data == "library" else "own pictures"
     stage = store.stage()
     try:
         for name in KEPT:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, stage / name)
+        if inside(folder, run.family) and not (shipped if pictures is None else pictures):
+            without_pictures(folder, stage, run.family)
+        held = inside(stage, run.family)
+        card = Card(
+            id=run.id,
+            title=title if title else f"{run.title} ({made_of})",
+            summary=f"Trained on this device on {made_of}, {run.step} steps. "
+            + (f"Holds {held} of these pictures." if held else "Holds none of these pictures."),
+            tasks=("explore",),
+            engine=run.family,
+            # The shipped pictures leave what is made with them free; of all others only the user can know.
+            licence="Apache-2.0" if shipped else "unknown",
+            source=Source(kind="imported"),
+            size=None,
+            memory=MEMORY,
+            options={"run": run.id, "recipe": run.recipe},
+        )
         return store.take(stage, card)
     finally:
         discard(stage)

@@ -125,10 +125,11 @@ def test_a_run_is_followed_by_what_is_new(studio, client):
 
 
 def test_runs_and_what_a_lab_can_open_are_listed(studio, client):
-    run = trained(studio)
+    run = trained(studio, options={"size": 16})
     assert [one["id"] for one in client.get("/face/runs").json()["runs"]] == [run.id]
     assert [one["id"] for one in client.get("/face/lab/vae").json()["runs"]] == [run.id]
     assert client.get("/face/lab/gan").json()["runs"] == []
+    assert ["Side, px", "16"] in client.get(f"/face/run/{run.id}").json()["settings"], "in the words of the form"
     about = client.get(f"/face/explore/{run.id}").json()
     assert (about["kind"], about["recipe"], about["config"]) == ("run", "tiny", {"size": 16})
 
