@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from studio.errors import InvalidTask
+from studio.train import data as pictures
 from studio.train import vae_measures
 from tests.train.coding import squares, trainee
 
@@ -27,9 +29,24 @@ def test_a_held_out_class_is_neither_learned_nor_judged():
     assert 2 in rest.labels
 
 
+def test_a_held_out_group_of_stickers_is_a_class_or_many_or_not_there_at_all():
+    data = pictures.load("stickers", 16)
+    usual, unusual = vae_measures.parted(data, "food")
+    food = {data.names.index(name) for name in unusual.names}
+    assert len(food) > 5
+    assert not food & {*usual.labels[usual.train], *usual.labels[usual.valid]}
+    assert len(unusual.valid) == len(unusual.pictures)
+    usual, unusual = vae_measures.parted(data, "rocket")
+    assert {unusual.names[label] for label in unusual.labels[unusual.valid]} == {"rocket"}
+    usual, unusual = vae_measures.parted(data, "smileys")
+    assert len(usual.train) == len(data.train)
+    with pytest.raises(InvalidTask, match="no stickers"):
+        vae_measures.parted(data, "unicorns")
+
+
 def test_scores_are_one_a_picture():
     one = trainee("autoencoder")
-    found = vae_measures.scores(one, one.data.valid)
+    found = vae_measures.scores(one, one.data)
     assert found.shape == (16,)
     assert (found > 0).all()
 
