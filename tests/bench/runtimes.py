@@ -1,6 +1,7 @@
 """What the runtimes gain on this machine, each claim with its ratio. Run by hand, on a quiet machine:
 
-    python -m tests.bench.runtimes [--part yolo|unet|turbo|sam|starter|memory] [--runs 15] [--cores 2] [--encoder vit_b]
+    python -m tests.bench.runtimes [--part yolo|unet|turbo|sam|starter|memory] [--runs 15] [--cores 2]
+                                   [--encoder vit_b] [--small]
 
 Every side of a comparison lives in a process of its own and the runs take turns. Networks whose weights are not here
 get random weights of the real size: speed and memory do not depend on the values. Large networks are converted once
@@ -28,8 +29,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+SMALL = "small"  # a folder, and in it a file that `tests.bench.big_networks` looks for
 ROOT = Path(__file__).resolve().parent.parent.parent
 WARM_UPS = 2
+SLOW_S = 2.0  # a run that takes longer is warm after one
 Run = Callable[[], object]
 
 
@@ -42,7 +45,7 @@ def child_torch_unet(work: Path, cores: int) -> Run:
     from tests.bench.big_networks import unet
 
     torch.set_num_threads(cores)
-    model, inputs = unet()
+    model, inputs = unet(work)
 
     def run() -> object:
         with torch.inference_mode():
@@ -57,11 +60,11 @@ def child_torch_sam(work: Path, cores: int) -> Run:
     from tests.bench.big_networks import sam
 
     torch.set_num_threads(cores)
-    model, pixels = sam(os.environ["BENCH_ENCODER"])
+    model, pixels = sam(work, os.environ["BENCH_ENCODER"])
 
     def run() -> object:
         with torch.inference_mode():
-            return model(pixels)
+            return model.image_encoder(pixels)
 
     return run
 
@@ -127,7 +130,10 @@ def serve(kind: str, work: Path, cores: int) -> None:
     run = CHILDREN[kind](work, cores)
     loaded = time.perf_counter() - started
     for _ in range(WARM_UPS):
+        begin = time.perf_counter()
         run()
+        if time.perf_counter() - begin > SLOW_S:
+            break
     print(json.dumps({"load_s": loaded}), flush=True)  # noqa: T201
     for line in sys.stdin:
         if line.strip() != "run":
@@ -262,13 +268,13 @@ def part_unet(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]
 
 
 def part_turbo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
-    from tests.bench.big_networks import TURBO_CARD
+    from tests.bench.big_networks import turbo_card
 
     folder = work / "turbo"
     _prepare(work, "turbo")
     facts = {"folder": str(folder), "kind": "generate"}
     facts["fields"] = {"prompt": "a red apple", "seed": 1, "steps": 1, "guidance_scale": 0.0}
-    plain = describe(work, "turbo-torch", card=TURBO_CARD, engine="diffusion", **facts)
+    plain = describe(work, "turbo-torch", card=turbo_card(work), engine="diffusion", **facts)
     fast = describe(work, "turbo-fast", card=json.loads((work / "turbo-card.json").read_text()),
                     engine="fast-diffusion", **facts)  # fmt: skip
     sides = [
@@ -370,12 +376,18 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--encoder", choices=["mobile", "vit_b"], default="mobile")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "studio-bench")
+    parser.add_argument(
+        "--small", action="store_true", help="small networks: does it all run? Its figures mean nothing"
+    )
     parser.add_argument("--child", choices=[*CHILDREN], help=argparse.SUPPRESS)
     given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
     if given.child is not None:
         serve(given.child, given.work, given.cores)
         return
+    given.work = given.work / SMALL if given.small else given.work
+    given.work.mkdir(parents=True, exist_ok=True)
+    if given.small:
+        (given.work / SMALL).touch()
     for name in PARTS if given.part == "all" else [given.part]:
         found = PARTS[name](given.work, given.runs, given.cores, given.encoder)
         load = round(os.getloadavg()[0], 1)
