@@ -118,3 +118,10 @@ def test_flipped_bytes_never_escape_as_another_error(position, noise):
     data[position : position + len(noise)] = noise
     with contextlib.suppress(InvalidImage):
         assert pictures.decode(bytes(data)).ndim == 3
+
+
+def test_a_mask_takes_a_bit_a_pixel_and_comes_back():
+    mask = np.random.default_rng(0).random((100, 200)) > 0.5  # noise cannot be packed further
+    data = pictures.encode_png(mask)
+    assert len(data) < 1.2 * mask.size / 8
+    assert np.array_equal(pictures.decode_mask(data), mask)
