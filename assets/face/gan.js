@@ -216,7 +216,7 @@
     const opinion = () => {
       const own = studio.named[props.slot]?.get?.();
       studio.fill(tools);
-      if (!own?.id) { asked += 1; return show(h("p", { class: "muted" }, "Choose a picture below, and D says how real it looks to it.")); }
+      if (!own?.id) { asked += 1; return show(h("p", { class: "muted" }, "Choose a picture, and D says how real it looks to it.")); }
       ask("scores", {}, (answer) => {
         const d = answer.data, all = [...d.real, ...d.made, ...d.own];
         const low = d.critic ? Math.min(...all) : 0, high = d.critic ? Math.max(...all) : 1, x = (v) => 4 + (92 * (v - low)) / Math.max(1e-9, high - low);
@@ -255,6 +255,7 @@
       studio.fill(bar, segs("Look at", offered.map(([key, name]) => [key, name]), view, turn));
       studio.fill(learn, one[4].map((name) => studio.explain(name, LABELS[name])), h("p", { class: "small muted" }, `Other models have more to show: ${missing.join(", ")}.`));
       if (!root.contains(place)) studio.fill(root, bar, tools, trouble, place, learn);
+      if (slot() && !root.contains(slot())) tools.after(slot()); // the picture is chosen where its view begins
       one[3]();
     };
     lab.on(() => { Object.assign(state, { label: "", picked: [], example: 0 }); shown3.replaceChildren(); show(); draw(); });

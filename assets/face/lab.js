@@ -35,6 +35,12 @@ studio.lab = (family) => {
   return lab;
 };
 
+// A strip of choices that is wider than the screen shows the chosen one.
+studio.reveal = (strip) => {
+  const chosen = strip?.querySelector('[aria-pressed="true"]');
+  if (chosen) strip.scrollLeft += chosen.getBoundingClientRect().left - strip.getBoundingClientRect().left - (strip.clientWidth - chosen.offsetWidth) / 2;
+};
+
 // "What am I seeing": a short text with its formula and source, closed until asked for.
 studio.learned = null;
 studio.explain = (name, label = "What am I seeing") => {
@@ -149,6 +155,7 @@ studio.kinds.labhead = ({ root, props }) => {
   const show = (next) => {
     side = next;
     for (const name of ["watch", "explore"]) place(name)?.classList.toggle("off", name !== side);
+    place("bar")?.classList.toggle("resting", side === "explore"); // a phone's screen is the picture's then
     draw();
     dispatchEvent(new Event("resize"));
   };

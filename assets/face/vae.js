@@ -30,6 +30,7 @@ studio.kinds.vae = ({ root, props }) => {
       h("div", { class: "segs vae-views", role: "group", "aria-label": "View of the model" }, views.map(([name, view]) => h("button", { type: "button", class: "seg", "aria-pressed": String(name === chosen), onclick: () => show(name) }, view.title))),
       h("p", { class: "vae-words" }, about.conditional && studio.vaeViews[chosen].told ? `${studio.vaeViews[chosen].text} ${studio.vaeViews[chosen].told}` : studio.vaeViews[chosen].text),
       built[chosen].root, h("div", { class: "vae-learn" }, studio.vaeViews[chosen].learn.map(([name, label]) => studio.explain(name, label))));
+    studio.reveal(root.querySelector(".vae-views"));
     built[chosen].shown?.();
   };
   lab.on(open);

@@ -12,7 +12,7 @@
       let space = about.space, data = null, images = [], at = null, near = null, sheet = null, backdrop = null, waiting = null;
       const canvas = h("canvas", { class: "vae-canvas", tabindex: 0, role: "application", "aria-label": "Map of codes. Drag, or use the arrow keys." });
       const seen = h("img", { class: "vae-picture large", alt: "The picture at this point" });
-      const place = h("div", { class: "small num muted" }, "Drag across the map");
+      const place = h("div", { class: "small num muted" }, "Drawing the map …");
       const beside = h("div", { class: "vae-near" });
       const trouble = h("div", {});
       const what = segs("On the map", [["points", "Points"], ["pictures", "Pictures"], ["between", "What lies between"]], studio.remember("vae.map") || "between", (key) => { studio.remember("vae.map", key); paint(); });
