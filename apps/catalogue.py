@@ -24,7 +24,8 @@ from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
 from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
-from studio.studio import TRAINER, Studio
+from studio.studio import Studio
+from studio.trainings import TRAINER
 from studio.weights import packs
 
 Json = dict[str, Any]

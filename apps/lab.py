@@ -113,7 +113,7 @@ def training_panel(
     def start(owner: str, chosen: str, data: Any, minutes: float, seed: str, patience: float, *values: Any) -> Json:
         try:
             face.admit(owner)
-            run = face.studio.train(
+            run = face.studio.trainings.begin(
                 chosen,
                 options=form.chosen(chosen, values),
                 data=str(data["source"]) if isinstance(data, dict) and data.get("source") else None,

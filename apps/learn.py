@@ -79,9 +79,12 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
     def sample(id: str, name: str, step: int) -> Response:
         return FileResponse(studio.runs.sample(id, name, step), media_type="image/png", headers=_FOREVER)
 
+    trainings = studio.trainings
     acts: dict[str, Callable[[str, Json], Json]] = {
-        "pause": lambda id_, _: brief(studio.pause(id_)),
-        "continue": lambda id_, body: brief(studio.proceed(id_, minutes=body.get("minutes"), steps=body.get("steps"))),
+        "pause": lambda id_, _: brief(trainings.pause(id_)),
+        "continue": lambda id_, body: brief(
+            trainings.proceed(id_, minutes=body.get("minutes"), steps=body.get("steps"))
+        ),
         "delete": lambda id_, _: _delete(studio, id_),
         "adopt": lambda id_, body: {"card": _adopt(studio, id_, body).id},
     }
@@ -222,8 +225,9 @@ def inside(studio: Studio, run: Run) -> Json:
 
 
 def _adopt(studio: Studio, id_: str, body: Json) -> Card:
-    wanted = body.get("pictures")
-    return studio.adopt(id_, str(body.get("title", ""))[:80], pictures=wanted if isinstance(wanted, bool) else None)
+    pictures = body.get("pictures")
+    title = str(body.get("title", ""))[:80]
+    return studio.trainings.adopt(id_, title, pictures=pictures if isinstance(pictures, bool) else None)
 
 
 def _can(studio: Studio) -> Json:

@@ -17,19 +17,19 @@ from studio import cards, exports, worker
 from studio.cards import Card
 from studio.compress.bench import Bench
 from studio.compress.measure import RUNS
-from studio.compress.verdicts import Choice
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
 from studio.engines.base import ENGINES, Result
-from studio.errors import Cancelled, IntegrityError, InvalidTask, NotAllowed, NotFound, StudioError, Unsupported
+from studio.errors import Cancelled, IntegrityError, NotAllowed, NotFound, StudioError, Unsupported
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
 from studio.pool import Pool
 from studio.tasks import MAX_SEED, Compare, Explore, Task, Train, make_task
-from studio.train import adopt, recipes
-from studio.train.runs import AT_WORK, Run, Runs
+from studio.train import adopt
+from studio.train.runs import Runs
+from studio.trainings import TRAINER, Trainings
 from studio.weights.store import Store
 from studio.worker import Worker
 
@@ -59,7 +59,6 @@ RETENTION: dict[Mode, Retention] = {
 }
 DAY_S = 86_400
 TIDY_EVERY_S = 6 * 3600
-TRAINER = "trainer"  # the card whose engine trains
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ class Studio:
         self.bench = Bench(config.home, config.cache, device)
         self.pool = Pool(budget, self._folder, device, config.cache, warm=config.prewarm)
         self.jobs = Jobs(config.home, self._execute, config.queue)
+        self.trainings = Trainings(self.runs, self.jobs, self.store, self.require)
         self._closing = threading.Event()
 
     def start(self) -> None:
@@ -236,14 +236,7 @@ class Studio:
     def use(self, id: str, name: str) -> None:
         """Makes a measured variant this model's default on this device. Raises NotFound, InvalidTask."""
         card = self.card(id)
-        data = self.bench.comparisons.read(id) or {"rows": []}
-        row = next((one for one in data["rows"] if f"{one['runtime']}-{one['precision']}" == name), None)
-        if row is None or row.get("error"):
-            raise InvalidTask(f"{name} was not measured for {card.title}.", "Compare first.")
-        numbers = {key: value for key, value in row.items() if isinstance(value, (int, float, dict))}
-        sentence = str(row.get("verdict") or "")
-        choice = Choice(row["runtime"], row["precision"], self.store.fingerprint(card), sentence, numbers)
-        self.bench.verdicts.put(id, choice)
+        self.bench.choose(card, self.store.fingerprint(card), name)
         self.pool.unload(id)
 
     @contextmanager
@@ -272,92 +265,6 @@ class Studio:
         folder, fingerprint = self.store.path(card), self.store.fingerprint(card)
         self.bench.compare(card, folder, fingerprint, task.variants, runs=task.runs, anyway=task.anyway, on_step=step)
         return ""
-
-    # ── trainings ────────────────────────────────────────────────────────────
-
-    def train(
-        self,
-        recipe: str,
-        *,
-        options: Mapping[str, Any] | None = None,
-        data: str | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        minutes: float | None = None,
-        patience: int = 0,
-        owner: str = "local",
-    ) -> Run:
-        """Queues a new run. Without a budget the recipe's own minutes count.
-
-        Raises NotFound, InvalidTask, NotAllowed (pictures of others in this mode), QueueFull.
-        """
-        known = recipes.find(recipe)
-        if known.family == "starter":
-            raise InvalidTask(f"{recipe} takes too long for a lab.", f"Use `python app.py train {recipe}`.")
-        source = data if data is not None else known.data
-        if source.partition(":")[0] not in ("stickers", "digits", "upload"):
-            self.require("share")
-        task = Train(
-            recipe=recipe,
-            run="new",
-            steps=steps,
-            minutes=minutes if steps is not None or minutes is not None else known.minutes,
-            data=source,
-            options=known.options.made(known.preset, options).model_dump(mode="json"),
-            seed=seed if seed is not None else random.randint(0, MAX_SEED),
-            patience=patience,
-        )
-        run = self.runs.create(**adopt.record(task, known, owner))
-        return self._queue(run, task.model_copy(update={"run": run.id}))
-
-    def proceed(self, id: str, *, steps: int | None = None, minutes: float | None = None) -> Run:
-        """Queues the rest of a run; a budget given here is that of the whole run from now on.
-
-        Raises NotFound, NotAllowed (it is at work), InvalidTask (nothing is left to do), QueueFull.
-        """
-        run = self.runs.get(id)
-        if run.state in AT_WORK:
-            raise NotAllowed("This run is at work already.", "Pause it first to change it.")
-        given = steps is not None or minutes is not None
-        budget = {"steps": steps, "minutes": minutes} if given else {"steps": run.steps, "minutes": run.minutes}
-        run = self.runs.update(id, **budget)
-        if run.state == "finished" and not given:
-            raise InvalidTask("This run is finished.", "Give it more minutes to go on.")
-        return self._queue(run, adopt.task_of(run))
-
-    def pause(self, id: str) -> Run:
-        """Stops a run at its next step, with a checkpoint; one that waits does not begin.
-
-        Raises NotFound, NotAllowed.
-        """
-        job = next((one for one in self.jobs.active() if getattr(one.task, "run", None) == id), None)
-        if job is None and self.runs.get(id).state == "running":
-            raise NotAllowed("This run is trained by another program.", "Stop it there, with Ctrl-C.")
-        if job is not None:
-            self.jobs.cancel(job.id)
-            if job.state == "queued":
-                self.runs.update(id, state="paused", phase="")
-        return self.runs.get(id)
-
-    def adopt(self, id: str, title: str = "", *, pictures: bool | None = None) -> Card:
-        """Makes a run's model a model of the studio's own, listed in Models.
-
-        `pictures` says whether the pictures of its data inside it go along; None: only those that come with the studio.
-
-        Raises NotFound, NotAllowed, DiskFull, IntegrityError.
-        """
-        self.require("import")
-        return adopt.adopt(self.store, self.runs.get(id), self.runs.model(id), title, pictures=pictures)
-
-    def _queue(self, run: Run, task: Train) -> Run:
-        try:
-            self.jobs.submit(task, self.card(TRAINER).id, owner=run.owner)
-        except StudioError:
-            if run.step == 0:
-                self.runs.update(run.id, state="paused")
-                self.runs.delete(run.id)
-            raise
-        return run
 
     def again(self, job_or_artifact: Snapshot | Any, *, owner: str = "local") -> Snapshot:
         """The same task on the same card, with the same seed, as a new job."""

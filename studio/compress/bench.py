@@ -18,9 +18,9 @@ from studio.compress.networks import GRAPHS, Place
 from studio.compress.parts import PARTS
 from studio.compress.subjects import Subject
 from studio.compress.variants import Variants, folder_bytes, key_of, split_name
-from studio.compress.verdicts import Verdicts, cpu_features
+from studio.compress.verdicts import Choice, Verdicts, cpu_features
 from studio.device import Device
-from studio.errors import Cancelled, StudioError, Unsupported
+from studio.errors import Cancelled, InvalidTask, StudioError, Unsupported
 from studio.ops import solvers
 from studio.tasks import Generate, Task
 
@@ -72,6 +72,16 @@ class Bench:
     def _ships_graphs(self, card: Card, folder: Path) -> bool:
         has_all = all((folder / GRAPHS / f"{part}.onnx").is_file() for part in PARTS[card.engine])
         return has_all and not card.options.get("lora")
+
+    def choose(self, card: Card, fingerprint: str, name: str) -> None:
+        """Makes a measured variant the model's default on this device. Raises InvalidTask where it was not measured."""
+        data = self.comparisons.read(card.id) or {"rows": []}
+        row = next((one for one in data["rows"] if f"{one['runtime']}-{one['precision']}" == name), None)
+        if row is None or row.get("error"):
+            raise InvalidTask(f"{name} was not measured for {card.title}.", "Compare first.")
+        numbers = {key: value for key, value in row.items() if isinstance(value, (int, float, dict))}
+        sentence = str(row.get("verdict") or "")
+        self.verdicts.put(card.id, Choice(row["runtime"], row["precision"], fingerprint, sentence, numbers))
 
     # ── measuring ────────────────────────────────────────────────────────────
 

@@ -143,7 +143,7 @@ def test_a_public_page_lists_only_the_runs_a_browser_knows(config, monkeypatch):
 
 
 def test_a_training_is_queued_paused_and_deleted(studio, client):
-    run = studio.train("tiny", options={"hidden": 4}, data="digits", steps=5)
+    run = studio.trainings.begin("tiny", options={"hidden": 4}, data="digits", steps=5)
     assert [job.task.run for job in studio.jobs.active()] == [run.id]
     assert client.get(f"/face/run/{run.id}").json()["state"] == "waiting"
     assert client.post(f"/face/run/{run.id}/delete").status_code == 400
@@ -161,7 +161,7 @@ def test_a_training_is_queued_paused_and_deleted(studio, client):
 )
 def test_wrong_settings_are_named_and_leave_no_run(studio, wrong, words):
     with pytest.raises(StudioError, match=words):
-        studio.train("tiny", options=wrong)
+        studio.trainings.begin("tiny", options=wrong)
     assert studio.runs.list() == []
 
 

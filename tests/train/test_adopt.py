@@ -56,7 +56,7 @@ def look(engine, folder, op):
 @pytest.mark.parametrize("name", TRAINEES)
 def test_own_pictures_stay_behind_and_the_model_still_opens(studio, name):
     run = finished(studio, name, "upload:abc")
-    card = studio.adopt(run.id)
+    card = studio.trainings.adopt(run.id)
     folder = studio.store.path(card)
     assert "Holds none of these pictures" in card.summary
     assert adopt.inside(folder, card.engine) == 0
@@ -74,7 +74,7 @@ def test_own_pictures_stay_behind_and_the_model_still_opens(studio, name):
 @pytest.mark.parametrize("name", ["vae", "dcgan", "ddpm"])
 def test_they_go_along_when_asked_and_the_card_says_how_many(studio, name):
     run = finished(studio, name, "upload:abc")
-    card = studio.adopt(run.id, pictures=True)
+    card = studio.trainings.adopt(run.id, pictures=True)
     count = adopt.inside(studio.store.path(card), card.engine)
     assert count > 0
     assert f"Holds {count} of these pictures" in card.summary
@@ -82,9 +82,9 @@ def test_they_go_along_when_asked_and_the_card_says_how_many(studio, name):
 
 @pytest.mark.parametrize(("data", "held"), [("stickers:smileys", True), ("digits", True), ("library", False)])
 def test_only_the_studios_own_go_along_by_default(studio, data, held):
-    card = studio.adopt(finished(studio, "dcgan", data).id)
+    card = studio.trainings.adopt(finished(studio, "dcgan", data).id)
     assert (adopt.inside(studio.store.path(card), "gan") > 0) is held
-    refused = studio.adopt(finished(studio, "dcgan", data).id, pictures=False)
+    refused = studio.trainings.adopt(finished(studio, "dcgan", data).id, pictures=False)
     assert adopt.inside(studio.store.path(refused), "gan") == 0
 
 
@@ -93,5 +93,5 @@ def test_a_model_that_cannot_be_read_leaves_nothing_in_the_store(studio):
     (studio.runs.model(run.id) / "facts.json").write_text("{")
     before = set(studio.store.cards())
     with pytest.raises(IntegrityError):
-        studio.adopt(run.id)
+        studio.trainings.adopt(run.id)
     assert set(studio.store.cards()) == before
