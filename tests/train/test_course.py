@@ -22,6 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURES = data.load("digits", 8, seed=1)
 
 
+@pytest.fixture
+def one_thread():
+    """As in the process that is killed: sums in another order end in other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Watcher:
     """Remembers; cancels at the named step."""
 
@@ -84,21 +93,60 @@ def test_cancelled_and_continued_is_the_same_as_never_stopped(tmp_path):
     assert curves[0] == curves[1], "each step is there once"
 
 
+def killed(folder, steps, kills, *kinds):
+    """Trains each kind in processes that are killed; the steps they began at, by kind."""
+    command = [sys.executable, "-m", "tests.train.kill", str(folder), str(steps), str(kills), "7", *kinds]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    output = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    found = {kind: [int(step) for own, step in lines if own == kind] for kind in kinds}
+    for began in found.values():
+        assert len(began) == kills
+        assert began == sorted(began)
+        assert began[-1] < steps, "it was killed while it trained"
+    return found
+
+
 def test_killed_at_ten_random_moments_ends_with_the_same_weights(tmp_path):
     steps = 200
     killable(tmp_path / "whole", steps, Watcher()).run()
-    command = [sys.executable, "-m", "tests.train.kill", str(tmp_path / "parts"), str(steps), "10", "7"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    output = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-    began = [int(line) for line in output.split()]
-    assert len(began) == 10
-    assert began == sorted(began)
-    assert 0 < began[-1] < steps, "it was killed while it trained"
-    killable(tmp_path / "parts", steps, Watcher()).run()
+    assert killed(tmp_path, steps, 10, "tiny")["tiny"][-1] > 0
+    killable(tmp_path / "tiny", steps, Watcher()).run()
     for name in ("last.pt", "best.pt"):
-        assert torch.equal(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
-    at = [row["step"] for row in read_metrics(tmp_path / "parts" / "metrics.jsonl")]
+        assert torch.equal(weights(tmp_path / "whole", name), weights(tmp_path / "tiny", name))
+    at = [row["step"] for row in read_metrics(tmp_path / "tiny" / "metrics.jsonl")]
     assert at == sorted(at)
+
+
+KINDS = ("beta-vae", "vq-vae", "wgan-gp", "stylegan2", "ddpm")
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def survivors(tmp_path_factory):
+    """A folder with a training of each kind that was killed twice."""
+    folder = tmp_path_factory.mktemp("killed")
+    killed(folder, STEPS, 2, *KINDS)
+    return folder
+
+
+def tensors(nested):
+    """All tensors of a checkpoint, in order: weights, averages, and what the optimizers remember."""
+    if isinstance(nested, torch.Tensor):
+        return [nested]
+    inner = nested.values() if isinstance(nested, dict) else nested if isinstance(nested, list | tuple) else ()
+    return [tensor for one in inner for tensor in tensors(one)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_recipe_survives_being_killed(tmp_path, survivors, kind, one_thread):
+    killable(tmp_path, STEPS, Watcher(), kind).run()
+    killable(survivors / kind, STEPS, Watcher(), kind).run()
+    whole, parts = (
+        tensors(torch.load(folder / "last.pt", weights_only=True)["parts"]) for folder in (tmp_path, survivors / kind)
+    )
+    assert len(whole) > 10
+    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
 @pytest.mark.parametrize("case", ["nan", "rate"])
