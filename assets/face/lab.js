@@ -115,6 +115,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
   };
   const act = async (name, body = {}) => {
     const button = root.querySelector("button"); button?.setAttribute("disabled", "");
+    if (name === "continue") head()?.show("watch");
     const answer = await studio.ask(`run/${id}/${name}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
     problem = answer.status !== undefined ? answer : null;
     silent = 0; run = null; draw(); look();
@@ -150,10 +151,10 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
 studio.kinds.labhead = ({ root, props }) => {
   const { h } = studio;
   const lab = studio.lab(props.family);
-  let side = "watch", choices = { cards: [], runs: [] }, chosen = null, problem = null;
+  let side = "watch", choices = { cards: [], runs: [] }, chosen = null, problem = null, settled = false;
   const place = (name) => document.getElementById(`${props.lab}-${name}`);
   const show = (next) => {
-    side = next;
+    side = next; settled = true;
     for (const name of ["watch", "explore"]) place(name)?.classList.toggle("off", name !== side);
     place("bar")?.classList.toggle("resting", side === "explore"); // a phone's screen is the picture's then
     draw();
@@ -191,7 +192,7 @@ studio.kinds.labhead = ({ root, props }) => {
     const known = studio.remember(`open.${props.lab}`);
     const wanted = [...cards, ...runs].find((one) => one.id === known) || cards[0] || runs[0];
     const busy = ["waiting", "running"].includes(lab.run?.state);
-    show(wanted && !busy && !lab.run ? "explore" : "watch");
+    if (!settled) show(wanted && !busy && !lab.run ? "explore" : "watch"); // a slow answer does not undo a choice
     if (wanted) open(wanted.id, true); else draw();
   };
   // A run that has a (newer) model: it is offered, and opened when it is finished or already open.

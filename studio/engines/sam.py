@@ -26,7 +26,7 @@ from studio.engines.embeddings import Embedding, EmbeddingCache
 from studio.engines.sam_nets import GraphSam, Prompt, SamNet
 from studio.errors import IntegrityError, InvalidTask, Unsupported
 from studio.ops import masks as ops
-from studio.ops.refine import to_edges
+from studio.ops.refine import UNLIKELY, to_edges
 from studio.tasks import Segment, Task
 
 RECENT = 4  # embeddings in memory, about 4 MB each
@@ -139,17 +139,27 @@ class SamEngine:
         first = 1 if prompt.is_one_click else 0
         logits, scores = (found[0, first:] for found in self._decode(embedding, prompt))
         best = np.argsort(-scores, kind="stable")[:CHOICES]
-        masks = [self._full_size(logits[i], embedding) for i in best.tolist()]
+        full = [self._full_size(logits[i], embedding) for i in best.tolist()]
+        masks = [values > self._net.threshold for values in full]
         if self._refines:  # the card's network draws coarsely, and says so
-            masks = [self._refined(mask, task, report) for mask in masks]
+            masks = [self._refined(values, task, report) for values in full]
         report.progress(2, 2, "decoding")
         return masks, scores[best]
 
-    def _refined(self, mask: ops.Mask, task: Segment, report: Report) -> ops.Mask:
+    def _refined(self, logits: Floats, task: Segment, report: Report) -> ops.Mask:
+        """The mask of full-size logits (H, W), made to follow the picture's edges."""
         if self._shown is None or self._shown[0] != task.image:
             self._shown = task.image, report.asset(task.image)
         clicks = np.array(task.points, np.float32).reshape(-1, 3)
-        return to_edges(self._shown[1], mask, box=task.box, clicks=clicks[:, :2], labels=clicks[:, 2].astype(np.int64))
+        sure = logits - self._net.threshold
+        return to_edges(
+            self._shown[1],
+            sure > 0,
+            box=task.box,
+            clicks=clicks[:, :2],
+            labels=clicks[:, 2].astype(np.int64),
+            never=sure < UNLIKELY,
+        )
 
     def _everything(
         self, embedding: Embedding, task: Segment, report: Report
@@ -168,7 +178,7 @@ class SamEngine:
         limit = min(MAX_SEGMENTS, max(1, MAX_SEGMENT_BYTES // (embedding.height * embedding.width)))
         for logit, score in zip(parts[0].logits[:limit], parts[0].scores[:limit], strict=True):
             report.progress(len(batches), total, "drawing masks")
-            mask = self._full_size(logit, embedding)
+            mask = self._full_size(logit, embedding) > self._net.threshold
             mask = ops.remove_specks(ops.fill_holes(mask, task.min_area), task.min_area)
             if mask.any():
                 pairs.append((mask, score))
@@ -205,13 +215,12 @@ class SamEngine:
         height, width = _inner_size(embedding.height, embedding.width, self._size)
         return self._net.decode(embedding.features, prompt.scaled(width / embedding.width, height / embedding.height))
 
-    def _full_size(self, logits: NDArray[Any], embedding: Embedding) -> ops.Mask:
-        """Low-resolution logits (h, w) -> the mask in the picture's size, bool (H, W)."""
+    def _full_size(self, logits: NDArray[Any], embedding: Embedding) -> Floats:
+        """Low-resolution logits (h, w) -> in the picture's size, (H, W)."""
         rows, columns = _inner_size(embedding.height, embedding.width, self._size)
         square = cv2.resize(logits.astype(np.float32), (self._size, self._size), interpolation=cv2.INTER_LINEAR)
         size = embedding.width, embedding.height
-        full = cv2.resize(square[:rows, :columns], size, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(full > self._net.threshold)
+        return np.asarray(cv2.resize(square[:rows, :columns], size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _network(card: Card, folder: Path, device: Device) -> SamNet:

@@ -19,8 +19,10 @@ LONGEST = 192
 """The cut is made on a window scaled to at most this many px a side: 50 ms a mask on one core; larger gains little."""
 SURROUNDINGS = 0.5
 """How far the window reaches beyond the frame, in parts of the frame's longer side: what the background looks like."""
-SLACK = 0.3
+SLACK = 0.5
 """How far beyond a click's mask the cut may go, in parts of the mask's width and height."""
+UNLIKELY = -4.0
+"""Logits of a network below this are taken for surely background: a chance of 2 %."""
 CLICK = 2
 """Radius in px of what a click decides for good."""
 
@@ -32,6 +34,7 @@ def to_edges(
     box: tuple[float, float, float, float] | None = None,
     clicks: NDArray[np.float32] | None = None,
     labels: NDArray[np.int64] | None = None,
+    never: Mask | None = None,
 ) -> Mask:
     """The mask bool (H, W) as the edges of `picture` uint8 (H, W, 3) suggest it; as it was where they say nothing.
 
@@ -39,6 +42,7 @@ def to_edges(
         box: xyxy px; nothing outside of it belongs to the thing. Without it the cut may leave the mask by SLACK, and
             only what hangs together with a positive click stays.
         clicks, labels: x y px (K, 2) inside the picture, 1 on the thing and 0 not (K,); they are kept.
+        never: bool (H, W), where the thing surely is not, whatever the colours say.
     """
     clicks = np.zeros((0, 2), np.float32) if clicks is None else clicks
     labels = np.ones(len(clicks), np.int64) if labels is None else labels
@@ -48,7 +52,7 @@ def to_edges(
         return start
     frame = _grown(start) if box is None else _rounded(box, mask.shape)
     window, scale = _window(frame, mask.shape)
-    trimap = _trimap(start, frame, window, scale)
+    trimap = _trimap(start, never, frame, window, scale)
     shrunk = (trimap.shape[1], trimap.shape[0])
     for (x, y), label in zip(clicks, labels, strict=True):
         spot = round((float(x) - window[0]) * scale), round((float(y) - window[1]) * scale)
@@ -107,12 +111,19 @@ def _window(frame: Frame, shape: tuple[int, ...]) -> tuple[Frame, float]:
     return window, min(1.0, LONGEST / max(window[2] - window[0], window[3] - window[1]))
 
 
-def _trimap(start: Mask, frame: Frame, window: Frame, scale: float) -> NDArray[np.uint8]:
-    """Surely background outside the frame, in it probably what the mask says."""
+def _trimap(start: Mask, never: Mask | None, frame: Frame, window: Frame, scale: float) -> NDArray[np.uint8]:
+    """Surely background outside the frame and where `never` says so, else probably what the mask says."""
     x1, y1, x2, y2 = window
     size = max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale))
-    share = cv2.resize(start[y1:y2, x1:x2].astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    trimap = np.where(share > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+
+    def shrunk(mask: Mask) -> Mask:
+        share = cv2.resize(mask[y1:y2, x1:x2].astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        return np.asarray(share > 0.5)
+
+    inner = shrunk(start)
+    trimap = np.where(inner, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    if never is not None:
+        trimap[shrunk(never) & ~inner] = cv2.GC_BGD
     inside = np.zeros_like(trimap, bool)
     left, top = round((frame[0] - x1) * scale), round((frame[1] - y1) * scale)
     inside[top : round((frame[3] - y1) * scale), left : round((frame[2] - x1) * scale)] = True

@@ -105,7 +105,7 @@ def _photo(rng: np.random.Generator, size: int) -> tuple[Pixels, NDArray[np.bool
     return np.ascontiguousarray(picture), np.stack([cut == number for number in large])
 
 
-CHANCES: Mapping[str, float] = {"scatter": 0.5, "leaves": 0.35, "photo": 0.15}
+CHANCES: Mapping[str, float] = {"scatter": 0.65, "leaves": 0.22, "photo": 0.13}
 _KINDS: Mapping[str, Callable[[np.random.Generator, int], tuple[Pixels, NDArray[np.bool_]]]] = {
     "scatter": _scatter,
     "leaves": _leaves,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from studio.nets.sam import STARTER, build_sam
-from studio.ops.refine import to_edges
+from studio.ops.refine import UNLIKELY, to_edges
 from studio.train.loop import Plan, Report, fit
 from studio.train.photographs import photographs
 from studio.train.regions import Regions, regions
@@ -396,21 +396,23 @@ def _answers(
         predictor.set_image(picture)
         for mask in masks:
             one = np.ones(1, int)
-            three, scores, _ = predictor.predict(innermost(mask)[None], one)
+            logits, scores, _ = predictor.predict(innermost(mask)[None], one, return_logits=True)
             any_three, any_scores, _ = predictor.predict(clicks(mask[None], 1, rng, central=0)[0], one)
             box = around(mask[None], rng, jitter=0)[0]
-            boxed, _, _ = predictor.predict(box=box, multimask_output=False)
-            each = [_iou(answer, mask) for answer in three]
+            boxed, _, _ = predictor.predict(box=box, multimask_output=False, return_logits=True)
+            each = [_iou(found > 0, mask) for found in logits]
             here, corners = innermost(mask)[None], (box[0], box[1], box[2], box[3])
-            refined = [_iou(to_edges(picture, answer, clicks=here), mask) for answer in three]
+            cuts = [to_edges(picture, found > 0, clicks=here, never=found < UNLIKELY) for found in logits]
+            refined = [_iou(cut, mask) for cut in cuts]
+            cut = to_edges(picture, boxed[0] > 0, box=corners, never=boxed[0] < UNLIKELY)
             row = {
                 "click_iou": each[int(scores.argmax())],
                 "best_of_3_iou": max(each),
                 "random_click_iou": _iou(any_three[int(any_scores.argmax())], mask),
-                "box_iou": _iou(boxed[0], mask),
+                "box_iou": _iou(boxed[0] > 0, mask),
                 "refined_click_iou": refined[int(scores.argmax())],
                 "refined_best_of_3_iou": max(refined),
-                "refined_box_iou": _iou(to_edges(picture, boxed[0], box=corners), mask),
+                "refined_box_iou": _iou(cut, mask),
                 "cut_in_box_iou": _iou(to_edges(picture, np.ones_like(mask), box=corners), mask),
                 "share": float(mask.mean()),
             }

@@ -6,8 +6,8 @@ import pytest
 
 from tests.e2e.test_compress import ROWS, choose
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-LONG = 900_000  # ms: variants are converted and measured, whatever else the machine does
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+LONG = 240_000  # ms: variants are converted and measured, whatever else the machine does
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,15 @@ def test_a_box_is_never_left(scene):
     assert not (found & outside).any()
 
 
+def test_where_the_thing_surely_is_not_the_cut_does_not_go(scene):
+    picture, truth = scene
+    never = np.zeros_like(truth)
+    never[:, 90:] = True  # a part of the red disc, though its colour is the thing's
+    found = to_edges(picture, truth & ~never, clicks=np.array([[70, 70]], np.float32), never=never)
+    assert not found[:, 91:].any()
+    assert found[70, 60]
+
+
 def test_a_click_chooses_its_part_and_keeps_its_word(scene):
     picture, truth = scene
     stray = truth | disc(160, 140, 140, 10)
