@@ -173,9 +173,7 @@ def test_the_ddim_step_equals_diffusers(diffusers, torch, schedule, eta):
 def test_ddim_with_eta_one_has_the_mean_and_variance_of_the_ancestral_step():
     x, clean, drawn = pictures(), pictures(), pictures()
     args = (0.2, 0.35)
-    assert np.allclose(
-        noise.ddim_step(x, clean, *args, 1.0, drawn), noise.ddpm_step(x, clean, *args, drawn), atol=1e-5
-    )
+    assert np.allclose(noise.ddim_step(x, clean, *args, 1.0, drawn), noise.ddpm_step(x, clean, *args, drawn), atol=1e-5)
 
 
 def test_learned_variance_lies_between_its_limits():
