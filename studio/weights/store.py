@@ -386,10 +386,13 @@ class Store:
         folder = self._folder(card, record)
         if record.place == "hub" and self._records.get(card.id) is None:  # brought by another program
             convert.check_folder(folder, list(record.files))
-        if only is not None and only not in record.files:
+        names = [name for name in record.files if only in (None, name)]
+        if (
+            only is not None and not names and (record.files or not (folder / only).is_file())
+        ):  # never sealed: no hashes
             raise NotFound(f"{card.title} has no {only}.")
         files, damaged = dict(record.files), record.damaged if only else ""
-        for name in [only] if only else record.files:
+        for name in names:
             if full or record.damaged or not is_fresh(folder, name, record.files[name]):
                 files[name] = self._checked_file(card, record, name, tick)
         if (files, damaged) != (record.files, record.damaged):
