@@ -20,7 +20,9 @@ def opened(page, model, own):
     page.get_by_role("tab", name="Compress", exact=True).click()
     page.wait_for_selector("#compress select")
     page.select_option("#compress select", model)
-    page.wait_for_selector(f"#compress [data-act='v-{own}']")
+    page.wait_for_function(  # its own way comes first; another model's chips may still be there
+        "own => document.querySelector('#compress .cmp-variants button')?.dataset.act === 'v-' + own", arg=own
+    )
     return page
 
 
