@@ -18,7 +18,7 @@ def build(face: Face) -> None:
     with bench() as (controls, show):
         panel = lab.training_panel(face, FAMILY, "ganlab", controls, show, title=TITLE, text=TEXT)
         with panel.explore:
-            pieces.piece("ganlab", "ganlab-views", family=FAMILY, slot="ganlab-image", head="ganlab-head")
+            pieces.piece("ganlab", "ganlab-views", family=FAMILY, slot="ganlab-image")
             image = pieces.slot(
                 "ganlab-image", title="Your picture", invite="Choose or drop a picture", shows="ganlab-views"
             )

@@ -85,7 +85,7 @@ def training_panel(
             events=("train",),
             family=family,
             watch=f"{name}-view",
-            head=f"{name}-head",
+            sides=f"{name}-head",
             elem_classes=["run-bar"],
         )
         with more(name=f"{name}-more"):

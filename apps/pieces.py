@@ -6,14 +6,24 @@ Asset ids travel, never files: pictures are uploaded to and shown from the route
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
 import gradio as gr
 
 
+# What Gradio does not pass on to the page. Of its own arguments, a label is.
+_GRADIO = inspect.signature(gr.HTML.__init__).parameters.keys() - {"label", "elem_classes", "props"}
+
+
 def piece(kind: str, name: str, value: Any = None, /, *, events: tuple[str, ...] = (), **props: Any) -> gr.HTML:
-    """A component drawn by `studio.kinds[kind]`. `events` become listeners of the component: `piece.run(...)`."""
+    """A component drawn by `studio.kinds[kind]`. `events` become listeners of the component: `piece.run(...)`.
+
+    Raises ValueError for a prop that Gradio keeps for itself: it would never reach the page.
+    """
+    if kept := props.keys() & _GRADIO:
+        raise ValueError(f"{kind} {name}: Gradio has a meaning of its own for {', '.join(sorted(kept))}")
     names = ", ".join(json.dumps(event) for event in events)
     classes = props.pop("elem_classes", [])
     return gr.HTML(

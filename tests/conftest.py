@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub.constants  # noqa: F401 - reads the environment once, before an engine says "offline" in it
@@ -28,14 +29,27 @@ def airgap() -> Iterator[Airgap]:
         yield gap
 
 
-@pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
-    """What a test changes in the environment ends with it: engines tell their libraries there to stay offline."""
+@contextmanager
+def _environment() -> Iterator[None]:
     before = dict(os.environ)
     yield
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a test changes in the environment ends with it: engines tell their libraries there to stay offline."""
+    with _environment():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def environment_of_module() -> Iterator[None]:
+    """The same for what the fixtures of a whole module change."""
+    with _environment():
+        yield
 
 
 @pytest.fixture(scope="session")

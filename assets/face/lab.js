@@ -81,7 +81,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
   const BUSY = ["waiting", "running"];
   let id = null, run = null, problem = null, asked = false, timer = null, rows = [], silent = 0;
   const view = () => studio.named[props.watch];
-  const head = () => studio.named[props.head];
+  const head = () => studio.named[props.sides];
   const mine = () => { try { return JSON.parse(studio.remember("runs") || "[]"); } catch { return []; } };
 
   const start = () => {

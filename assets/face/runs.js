@@ -89,6 +89,9 @@ studio.kinds.runs = ({ root }) => {
   const search = h("input", { type: "search", placeholder: "Filter by name, pictures or state", "aria-label": "Filter", oninput: () => { filter = search.value.trim().toLowerCase(); draw(); } });
   const head = h("div", { class: "runs-head" });
   const body = h("div", { class: "runs" });
+  // Made once, so that looking again does not close it while somebody copies the line.
+  const line = h("code", {});
+  const store = h("details", { class: "facts" }, h("summary", {}, "Open these runs in MLflow"), h("p", { class: "small" }, "Each run is also kept in a local MLflow store, written when it ends or is paused. In a terminal with MLflow installed:"), h("p", {}, line), h("p", { class: "small muted" }, "Then open the address it prints. Nothing is sent anywhere."));
   const draw = () => {
     const families = [...new Set(runs.map((run) => run.family))];
     const shown = runs.filter((run) => (!family || run.family === family) && (!filter || [run.title, run.recipe, run.data, WORDS[run.state], run.id].join(" ").toLowerCase().includes(filter)));
@@ -101,7 +104,8 @@ studio.kinds.runs = ({ root }) => {
       runs.length && !shown.length ? h("p", { class: "muted" }, "Nothing matches.") : null,
       chosen.length ? compare() : runs.length ? h("p", { class: "muted small" }, "Choose runs to see their curves against each other.") : null,
       details(),
-      runs.length && can.share ? h("details", { class: "facts" }, h("summary", {}, "Open these runs in MLflow"), h("p", { class: "small" }, "Each run is also kept in a local MLflow store, written when it ends or is paused. In a terminal with MLflow installed:"), h("p", {}, h("code", {}, command)), h("p", { class: "small muted" }, "Then open the address it prints. Nothing is sent anywhere.")) : null);
+      runs.length && can.share ? store : null);
+    line.textContent = command;
     if (focus) search.focus();
   };
   root.append(head, body);

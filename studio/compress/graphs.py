@@ -35,13 +35,18 @@ def read(file: Path) -> onnx.ModelProto:
         raise IntegrityError(f"{file.name} cannot be read as an ONNX network.", "Download the model again.") from error
 
 
-def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
-    """The float arrays of a graph by their names, as float32."""
+def floats(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The float arrays of a graph by their names."""
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    return {item.name: item for item in model.graph.initializer if item.data_type in kinds}
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    """The float arrays of a graph that are worth packing by their names, as float32."""
     return {
-        item.name: numpy_helper.to_array(item).astype(np.float32)
-        for item in model.graph.initializer
-        if item.data_type in kinds and int(np.prod(item.dims)) >= SMALL
+        name: numpy_helper.to_array(item).astype(np.float32)
+        for name, item in floats(model).items()
+        if int(np.prod(item.dims)) >= SMALL
     }
 
 

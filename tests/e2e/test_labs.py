@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from studio.ops import pictures
+from tests.e2e.drags import CANVAS, drag, spiral
 from tests.e2e.test_detect import go
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -53,6 +54,31 @@ def test_a_training_goes_on_while_its_tab_is_closed(window, labs):
     assert "mlflow ui --backend-store-uri sqlite:///" in page.inner_text(".runs code")
     page.click("text=Open in the VAE lab")
     page.wait_for_selector("#vae-lab-bar button:has-text('Continue')")
+
+
+def test_a_trained_vae_is_found_again_and_its_map_follows_the_finger(window, labs):
+    visit = window(labs.url)
+    page = go(visit.page, "VAE")
+    page.click("#vae-lab-recipe input")
+    page.get_by_role("option", name="VAE", exact=True).click()
+    page.wait_for_selector("#vae-lab-beta", state="visible")  # the recipe's own settings are there
+    page.select_option("#vae-lab-data-select", "digits")
+    page.click("#vae-lab-size label:has-text('16')")
+    page.fill("#vae-lab-minutes input[type=number]", "0.5")
+    page.press("#vae-lab-minutes input[type=number]", "Tab")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#vae-lab-view .watch-status:has-text('Training: step')", timeout=LONG)
+    page.close()
+
+    page = go(visit.open(), "VAE")
+    page.click("#vae-lab-head .seg:has-text('Training')")
+    page.wait_for_selector("#vae-lab-view .watch-status:has-text('Finished')", timeout=LONG)
+    page.click("#vae-lab-head .seg:has-text('Explore')")
+    page.click("#vae-views .vae-views .seg:has-text('Map')")
+    page.wait_for_selector(CANVAS)
+    moves = drag(page, list(spiral(8)))
+    assert len({one.picture for one in moves}) == 8, "every move shows another picture"
+    assert all(0 < one.ms < 10_000 for one in moves)
 
 
 def test_a_folder_of_pictures_is_taken_whole_and_stays_when_the_recipe_changes(window, labs, tmp_path):
