@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 
-
 # What Gradio does not pass on to the page. Of its own arguments, a label is.
 _GRADIO = inspect.signature(gr.HTML.__init__).parameters.keys() - {"label", "elem_classes", "props"}
 

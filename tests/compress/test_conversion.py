@@ -15,6 +15,7 @@ from studio.compress.variants import PartFile, Variants, key_of, split_name
 from studio.errors import Cancelled, InvalidImage, InvalidTask, OutOfMemory, Unsupported
 from studio.ops.pictures import encode_png
 from studio.runtimes.base import Settings, runtime
+from tests.compress.jobs import convolutional
 
 ABOUT = Part("network", ("images",), ("output0",), tolerance8=0.2)
 
@@ -61,11 +62,7 @@ def network(file, scale=1.0, wild=False):
 
 @pytest.fixture
 def job(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    rng = np.random.default_rng(1)
-    feeds = [{"images": rng.random((1, 3, 64, 64), np.float32)} for _ in range(4)]
-    return quantize.Job("network", network(tmp_path / "network.onnx"), out, feeds)
+    return convolutional("network", network(tmp_path / "network.onnx"), tmp_path)
 
 
 @pytest.mark.parametrize(

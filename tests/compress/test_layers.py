@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from studio.compress import layers, quantize
+from tests.compress.jobs import convolutional
 from tests.runtimes.networks import convolution
 
 
 @pytest.fixture
 def job(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    rng = np.random.default_rng(1)
-    feeds = [{"images": rng.random((1, 3, 64, 64), np.float32)} for _ in range(4)]
-    return quantize.Job("decoder", convolution(tmp_path / "decoder.onnx", width=32), out, feeds)
+    return convolutional("decoder", convolution(tmp_path / "decoder.onnx", width=32), tmp_path)
 
 
 @pytest.mark.parametrize(

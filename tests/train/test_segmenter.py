@@ -8,13 +8,14 @@ import torch
 
 from studio.nets.sam import build_sam
 from studio.train import segmenter
+from studio.train.asking import Question, around, ask, clicks, correct, innermost, overlap
 from studio.train.photographs import photographs
 from studio.train.regions import CHANCES, regions
-from studio.train.segmenter import Question, Recipe, around, ask, clicks, correct, innermost, mask_losses, overlap
+from studio.train.segmenter import Recipe, mask_losses
 from tests.nets.test_sam import TINY
 from tests.train.test_world import needs_font
 
-RECIPE = Recipe(stages=((0, (64,)),), batch=2, asked=2)
+RECIPE = Recipe(stages=((0, (64,)),), batch=2, asked=2, scored=2)
 
 
 @needs_font
