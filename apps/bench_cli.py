@@ -81,13 +81,17 @@ def plan_command(opened: Opened) -> click.Command:
     @click.argument("memory")
     @click.option("--card", "id", required=True, help="The model to run.")
     @click.option("--side", type=click.IntRange(64, 2048), help="Side of the picture in px.")
+    @click.option("--use", is_flag=True, help="Convert the model if need be, and make this its default here.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @click.pass_obj
-    def command(config: Config, memory: str, id: str, side: int | None, as_json: bool) -> None:
+    def command(config: Config, memory: str, id: str, side: int | None, use: bool, as_json: bool) -> None:
         """How to run a model within MEMORY ("4 GB"): runtime, precision, tiling, and the predicted peak."""
         with opened(config, runs_jobs=False) as studio:
             card = studio.card(id)
-            found = plan.plan(plan.anatomy(card, studio.store.path(card)), plan.parse(memory), side, cpu_features())
+            folder = studio.store.path(card)
+            found = plan.plan(plan.anatomy(card, folder), plan.parse(memory), side, cpu_features())
+            if use:
+                studio.bench.follow(card, folder, studio.store.fingerprint(card), found)
             click.echo(json.dumps(found.to_json()) if as_json else str(found))
 
     return command

@@ -16,6 +16,7 @@ from studio.compress.comparisons import Comparisons
 from studio.compress.measure import OnStep
 from studio.compress.networks import GRAPHS, Place
 from studio.compress.parts import PARTS
+from studio.compress.plan import Plan
 from studio.compress.subjects import Subject
 from studio.compress.variants import Variants, folder_bytes, key_of, split_name
 from studio.compress.verdicts import Choice, Verdicts, cpu_features
@@ -82,6 +83,17 @@ class Bench:
         numbers = {key: value for key, value in row.items() if isinstance(value, (int, float, dict))}
         sentence = str(row.get("verdict") or "")
         self.verdicts.put(card.id, Choice(row["runtime"], row["precision"], fingerprint, sentence, numbers))
+
+    def follow(self, card: Card, folder: Path, fingerprint: str, wanted: Plan, on_step: OnStep | None = None) -> None:
+        """Makes what a plan says the model's default on this device; converts the model where that is not there yet.
+
+        Raises as a conversion does, and what `on_step` raises.
+        """
+        name = f"{wanted.runtime}-{wanted.precision}"
+        if name != OWN[card.engine]:
+            convert.make(card, folder, fingerprint, name, self.variants, on_step)
+        numbers = {"peak_mb": wanted.peak >> 20, "budget_mb": wanted.budget >> 20}
+        self.verdicts.put(card.id, Choice(wanted.runtime, wanted.precision, fingerprint, str(wanted), numbers))
 
     # ── measuring ────────────────────────────────────────────────────────────
 

@@ -46,6 +46,7 @@ COSTS: Mapping[str, Cost] = {
     "torch": Cost(380 * MB, 1.15, 1.0),
     "onnxruntime": Cost(120 * MB, 2.0, 1.0),
     "openvino": Cost(190 * MB, 2.1, 1.0),
+    "recorder": Cost(120 * MB, 2.0, 1.0),  # ONNX Runtime that keeps what it was asked
 }
 # What an engine's own libraries take besides: diffusers and transformers; OpenCV's edges.
 EXTRA: Mapping[tuple[str, str], int] = {

@@ -6,15 +6,17 @@ import json
 
 import pytest
 
-from studio.cards import load_cards
+from studio.cards import Card, Source, load_cards
 from studio.compress import measure, plan
 from studio.compress.bench import Bench
 from studio.compress.networks import Place
+from studio.compress.variants import key_of
 from studio.compress.verdicts import Choice
 from studio.config import ROOT
 from studio.device import Device
 from studio.errors import Cancelled, InvalidTask, OutOfMemory, Unsupported
 from studio.tasks import Explore, Generate
+from tests.engines.tiny_pipeline import write_sd
 
 MODELS = ROOT / "models"
 HERE = Device("this processor", 1, 8 * 2**30, "cpu")
@@ -76,6 +78,16 @@ def test_shipped_graphs_run_until_something_else_is_chosen(bench, cards):
     assert bench.applied(card, folder, "f", Generate(prompt="a", seed=1)) is card
     bench.verdicts.put(card.id, Choice("openvino", "int8", "f"))  # chosen once, not there any more
     assert bench.applied(card, folder, "f", Generate(prompt="a", seed=1)) is card
+
+
+def test_a_plan_is_followed_and_can_be_undone(bench, cards):
+    card, folder = place(cards, "starter-detector")
+    wanted = plan.Plan("onnxruntime", "fp16", 640, 0, 1, peak=190 << 20, budget=200 << 20)
+    bench.follow(card, folder, "f", wanted)
+    assert Place.of(bench.applied(card, folder, "f")).folder.name == "onnxruntime-fp16"
+    assert "fp16 on onnxruntime at 640 px" in bench.verdicts.get(card.id, "f").sentence
+    bench.verdicts.undo(card.id)
+    assert bench.applied(card, folder, "f") is card
 
 
 def test_a_busy_machine_is_refused_and_named(monkeypatch):
@@ -146,3 +158,14 @@ def test_every_starter_model_can_be_planned(cards):
         assert plan.plan(plan.anatomy(card, folder), 4 * 10**9).peak < 4 * 10**9
     with pytest.raises(Unsupported):
         plan.anatomy(cards["classic-faces"], MODELS)
+
+
+def test_a_painter_at_eight_bits_is_calibrated_by_painting(bench, tmp_path):
+    folder = write_sd(tmp_path / "sd")
+    fields = {"tasks": ("generate",), "engine": "diffusion", "licence": "Apache-2.0"}
+    sizes = {"steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64}
+    card = Card(id="tiny", title="Tiny", source=Source(kind="imported"), defaults=sizes, **fields)
+    bench.follow(card, folder, "f", plan.Plan("onnxruntime", "int8", 64, 0, 1, peak=1, budget=1))
+    made = bench.variants.get(card.id, key_of(card, "f"), "onnxruntime-int8")
+    assert {"unet", "text_encoder", "decoder", "encoder"} <= set(made.parts)
+    assert made.bytes < sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
