@@ -42,7 +42,10 @@ class ConditionalGan(ConvGan):
     def networks(self) -> tuple[nn.Module, nn.Module]:
         o = self.options
         return (
-            ConvGenerator(size=o.size, noise=o.noise, width=o.width, conditions=self.classes),
+            # The class is half as long a vector as the noise is on average: heard, and not alone.
+            ConvGenerator(
+                size=o.size, noise=o.noise, width=o.width, conditions=self.classes, emphasis=o.noise**0.5 / 2
+            ),
             ConvDiscriminator(size=o.size, width=o.width, norm=o.norm, conditions=self.classes),
         )
 

@@ -31,6 +31,16 @@ def test_the_condition_changes_picture_and_score(norm):
     assert discriminator(a, one).codes.shape == (1, 5)
 
 
+def test_an_emphasised_condition_moves_a_picture_as_far_as_other_noise_does():
+    torch.manual_seed(0)
+    generator = ConvGenerator(size=16, noise=64, width=8, conditions=3, emphasis=64**0.5)
+    noise, classes = torch.randn(32, 64), torch.eye(3)[torch.arange(32) % 3]
+    start = generator(noise, classes)
+    by_class = (generator(noise, classes.roll(1, 0)) - start).square().mean()
+    by_noise = (generator(noise.roll(3, 0), classes) - start).square().mean()
+    assert by_class > 0.5 * by_noise
+
+
 def test_one_group_is_layer_normalisation():
     features = torch.randn(2, 8, 4, 4) * 3 + 1
     norm = ConvDiscriminator(size=16, width=8, norm="layer").blocks[3]
