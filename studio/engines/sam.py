@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from studio.engines.embeddings import Embedding, EmbeddingCache
 from studio.engines.sam_nets import GraphSam, Prompt, SamNet
 from studio.errors import IntegrityError, InvalidTask, Unsupported
 from studio.ops import masks as ops
-from studio.ops.refine import UNLIKELY, to_edges
+from studio.ops.refine import cut_out
 from studio.tasks import Segment, Task
 
 RECENT = 4  # embeddings in memory, about 4 MB each
@@ -142,23 +143,27 @@ class SamEngine:
         full = [self._full_size(logits[i], embedding) for i in best.tolist()]
         masks = [values > self._net.threshold for values in full]
         if self._refines:  # the card's network draws coarsely, and says so
-            masks = [self._refined(values, task, report) for values in full]
+            picture = self._picture(task, report)
+            with ThreadPoolExecutor(len(full)) as pool:  # OpenCV lets other threads run meanwhile
+                masks = list(pool.map(lambda values: self._refined(picture, values, task), full))
         report.progress(2, 2, "decoding")
         return masks, scores[best]
 
-    def _refined(self, logits: Floats, task: Segment, report: Report) -> ops.Mask:
-        """The mask of full-size logits (H, W), made to follow the picture's edges."""
+    def _picture(self, task: Segment, report: Report) -> NDArray[np.uint8]:
+        """The picture that is cut, kept for the next click."""
         if self._shown is None or self._shown[0] != task.image:
             self._shown = task.image, report.asset(task.image)
+        return self._shown[1]
+
+    def _refined(self, picture: NDArray[np.uint8], logits: Floats, task: Segment) -> ops.Mask:
+        """The mask of full-size logits (H, W), made to follow the picture's edges."""
         clicks = np.array(task.points, np.float32).reshape(-1, 3)
-        sure = logits - self._net.threshold
-        return to_edges(
-            self._shown[1],
-            sure > 0,
+        return cut_out(
+            picture,
+            logits - self._net.threshold,
             box=task.box,
             clicks=clicks[:, :2],
             labels=clicks[:, 2].astype(np.int64),
-            never=sure < UNLIKELY,
         )
 
     def _everything(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from studio.nets.sam import STARTER, build_sam
-from studio.ops.refine import UNLIKELY, to_edges
+from studio.ops.refine import cut_out, to_edges
 from studio.train.asking import Masks, answer, around, ask, clicks, correct, innermost, normalised, overlap, sized
 from studio.train.loop import Plan, Report, fit
 from studio.train.photographs import photographs
@@ -304,9 +304,7 @@ def _answers(
             boxed, _, _ = predictor.predict(box=box, multimask_output=False, return_logits=True)
             each = [_iou(found > 0, mask) for found in logits]
             here, corners = innermost(mask)[None], (box[0], box[1], box[2], box[3])
-            cuts = [to_edges(picture, found > 0, clicks=here, never=found < UNLIKELY) for found in logits]
-            refined = [_iou(cut, mask) for cut in cuts]
-            cut = to_edges(picture, boxed[0] > 0, box=corners, never=boxed[0] < UNLIKELY)
+            refined = [_iou(cut_out(picture, found, clicks=here), mask) for found in logits]
             row = {
                 "click_iou": each[int(scores.argmax())],
                 "best_of_3_iou": max(each),
@@ -314,7 +312,7 @@ def _answers(
                 "box_iou": _iou(boxed[0] > 0, mask),
                 "refined_click_iou": refined[int(scores.argmax())],
                 "refined_best_of_3_iou": max(refined),
-                "refined_box_iou": _iou(cut, mask),
+                "refined_box_iou": _iou(cut_out(picture, boxed[0], box=corners), mask),
                 "cut_in_box_iou": _iou(to_edges(picture, np.ones_like(mask), box=corners), mask),
                 "share": float(mask.mean()),
             }

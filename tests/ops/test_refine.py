@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from studio.ops.refine import to_edges, touching
+from studio.ops.refine import cut_out, to_edges, touching
 
 
 def disc(size, x, y, radius):
@@ -29,6 +29,17 @@ def test_a_coarse_mask_finds_the_edge(scene):
     assert iou(coarse, truth) < 0.65
     assert iou(to_edges(picture, coarse, clicks=click), truth) > 0.95
     assert iou(to_edges(picture, coarse, box=(46, 36, 115, 105)), truth) > 0.95
+
+
+def test_in_a_box_a_timid_answer_is_enough_and_a_sure_no_is_kept(scene):
+    picture, truth = scene
+    box = (46, 36, 115, 105)
+    timid = np.full(truth.shape, -0.5, np.float32)
+    assert iou(cut_out(picture, timid, box=box), truth) > 0.95
+    timid[70:] = -9
+    upper = cut_out(picture, timid, box=box)
+    assert iou(upper[:68], truth[:68]) > 0.7
+    assert upper[72:].mean() < 0.02
 
 
 def test_a_box_is_never_left(scene):
