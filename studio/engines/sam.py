@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,17 +179,28 @@ class SamEngine:
             logits, scores = logits[:, 1:].reshape(-1, *logits.shape[2:]), scores[:, 1:].ravel()
             parts.append(self._worth_keeping(logits, scores, embedding, task))
             parts = [self._without_doubles(parts, embedding)]
-        pairs = []
         limit = min(MAX_SEGMENTS, max(1, MAX_SEGMENT_BYTES // (embedding.height * embedding.width)))
-        for logit, score in zip(parts[0].logits[:limit], parts[0].scores[:limit], strict=True):
+        found = Candidates(parts[0].logits[:limit], parts[0].scores[:limit])
+        pairs = []
+        for mask, score in zip(self._segments(found, embedding, task, report), found.scores, strict=True):
             report.progress(len(batches), total, "drawing masks")
-            mask = self._full_size(logit, embedding) > self._net.threshold
             mask = ops.remove_specks(ops.fill_holes(mask, task.min_area), task.min_area)
             if mask.any():
                 pairs.append((mask, score))
         pairs.sort(key=lambda pair: -ops.area(pair[0]))
         report.progress(total, total, "drawing masks")
         return [mask for mask, _ in pairs], np.array([score for _, score in pairs], np.float32)
+
+    def _segments(self, found: Candidates, embedding: Embedding, task: Segment, report: Report) -> Iterator[ops.Mask]:
+        """The masks of these candidates in the picture's size, refined where the network draws coarsely."""
+        if not self._refines:
+            yield from (self._full_size(logit, embedding) > self._net.threshold for logit in found.logits)
+            return
+        picture, everywhere = self._picture(task, report), task.model_copy(update={"points": (), "box": None})
+        with ThreadPoolExecutor(CHOICES) as pool:
+            yield from pool.map(
+                lambda logit: self._refined(picture, self._full_size(logit, embedding), everywhere), found.logits
+            )
 
     def _worth_keeping(self, logits: Floats, scores: Floats, embedding: Embedding, task: Segment) -> Candidates:
         """Those that are sure of themselves, stable and large enough. Logits come as (N, h, w), scores as (N,)."""

@@ -154,8 +154,8 @@ class Segmenter(TorchSubject):
 
     def _drawn(self, first: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor, NDArray[np.bool_], Any]]:
         """Picture, clicks (P, 1, 2), masks (P, H, W) and the picture as it is."""
+        from studio.train.asking import innermost, normalised
         from studio.train.photographs import photographs
-        from studio.train.segmenter import innermost, normalised
 
         found = []
         for number in range(first, first + count):
@@ -167,7 +167,7 @@ class Segmenter(TorchSubject):
 
     @torch.inference_mode()
     def _answer(self, pixels: torch.Tensor, clicks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        from studio.train.segmenter import Question, answer
+        from studio.train.asking import Question, answer
 
         features = self._sam.image_encoder(pixels)
         question = Question(points=clicks, labels=torch.ones(clicks.shape[:2]))

@@ -59,3 +59,12 @@ def test_no_torch_in_that_worker(pair):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(done.stdout.strip().splitlines()[-1])}
     assert not loaded & {"torch", "segment_anything", "transformers", "openvino"}
+
+
+def test_everything_on_the_first_example_is_found(pair, tmp_path):
+    """The shipped card's thresholds fit what the shipped network says of its own masks."""
+    picture = decode((ROOT / "assets" / "examples" / "sticker-picnic.jpg").read_bytes())
+    other = "b" * 64
+    result = pair[0].run(Segment(image=other, everything=True), FakeReport({other: picture}, tmp_path))
+    things = [area for area in result.data["areas"] if 1_000 < area < picture.shape[0] * picture.shape[1] / 8]
+    assert len(things) >= 10
