@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -218,6 +219,19 @@ def memory_of(pid: int) -> int:
 # ── in the child ─────────────────────────────────────────────────────────────
 
 
+class Taken:
+    """Bytes this process takes, looked up at most once a second: that alone takes as long as a small decoder does."""
+
+    def __init__(self) -> None:
+        self._at, self._bytes = -math.inf, 0
+
+    def __call__(self) -> int:
+        now = time.monotonic()
+        if now - self._at > 1:
+            self._at, self._bytes = now, memory_of(os.getpid())
+        return self._bytes
+
+
 class PipeReport:
     """The Report an engine sees: sends to the parent and looks for a cancel at every call."""
 
@@ -252,12 +266,13 @@ def _child(pipe: Connection, target: str, card: Card, folder: Path, device: Devi
         if engine is None:
             return
         pipe.send(("ready", memory_of(os.getpid())))
+        taken = Taken()
         while (message := pipe.recv())[0] != "stop":
             if message[0] == "run":  # a late "cancel" of a job that is already done is ignored
                 run = partial(engine.run, parse_task(message[1]), PipeReport(pipe, message[2], cache))
                 result = _guarded(pipe, run)
                 if result is not None:
-                    pipe.send(("done", result, memory_of(os.getpid())))
+                    pipe.send(("done", result, taken()))
         engine.close()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone, so is our reason to be
