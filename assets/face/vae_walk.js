@@ -39,29 +39,46 @@
         if (mine !== waiting || failed(trouble, answer)) return;
         data = answer.data; images = answer.images;
         sheet = await picture(images[0]); backdrop = images[1] ? await picture(images[1]) : null;
-        at = at || [0, 0]; near = null;
+        at = at || [0, 0]; near = null; still = null;
         paint(); ask();
       };
       const picture = (source) => new Promise((done) => { const one = new Image(); one.onload = () => done(one); one.onerror = () => done(null); one.src = source; });
       const side = () => canvas.clientWidth;
       const px = ([u, v]) => [((u / data.reach + 1) / 2) * side(), ((1 - v / data.reach) / 2) * side()];
-      const hue = (k) => `hsl(${(k * 137.508) % 360} 62% ${document.documentElement.classList.contains("dark") || document.body.classList.contains("dark") ? 66 : 42}%)`;
-      const paint = () => {
-        if (!data || !side()) return;
-        const ratio = devicePixelRatio || 1, size = side(), c = canvas.getContext("2d"), style = getComputedStyle(canvas);
-        canvas.width = canvas.height = size * ratio; canvas.style.height = `${size}px`;
+      const hue = (k) => `hsl(${(k * 137.508) % 360} 62% ${isDark() ? 66 : 42}%)`;
+      const isDark = () => document.documentElement.classList.contains("dark") || document.body.classList.contains("dark");
+      // What does not move with the finger is drawn once: a drag then costs one copy and the marks of its place.
+      let still = null, drawn = "";
+      const ground = (size, ratio, style) => {
+        const mode = what.value(), key = [mode, size, ratio, isDark()].join();
+        if (still && drawn === key) return still;
+        drawn = key; still = h("canvas", { width: size * ratio, height: size * ratio });
+        const c = still.getContext("2d");
         c.setTransform(ratio, 0, 0, ratio, 0, 0);
         c.fillStyle = style.getPropertyValue("--well"); c.fillRect(0, 0, size, size);
-        const mode = what.value();
         if (mode === "between" && backdrop) { c.imageSmoothingEnabled = true; c.drawImage(backdrop, 0, 0, size, size); }
         c.strokeStyle = style.getPropertyValue("--line-2"); c.globalAlpha = mode === "between" ? 0.35 : 1; c.beginPath(); c.moveTo(size / 2, 0); c.lineTo(size / 2, size); c.moveTo(0, size / 2); c.lineTo(size, size / 2); c.stroke(); c.globalAlpha = 1;
         const tile = about.size, each = Math.max(18, Math.min(32, size / 18));
-        data.points.forEach(([u, v, k], index) => {
-          const [a, b] = px([u, v]);
+        data.points.forEach((point, index) => {
+          const [a, b] = px(point);
           if (a < 0 || b < 0 || a > size || b > size) return;
           if (mode === "pictures" && sheet) c.drawImage(sheet, (index % data.columns) * tile, Math.floor(index / data.columns) * tile, tile, tile, a - each / 2, b - each / 2, each, each);
-          else { c.beginPath(); c.arc(a, b, index === near ? 6 : 4, 0, 7); c.fillStyle = hue(k); c.fill(); c.lineWidth = 1.25; c.strokeStyle = mode === "between" ? "#fff" : style.getPropertyValue("--page"); c.stroke(); }
+          else dot(c, point, 4, style);
         });
+        return still;
+      };
+      const dot = (c, point, radius, style) => {
+        const [a, b] = px(point);
+        c.beginPath(); c.arc(a, b, radius, 0, 7); c.fillStyle = hue(point[2]); c.fill(); c.lineWidth = 1.25; c.strokeStyle = what.value() === "between" ? "#fff" : style.getPropertyValue("--page"); c.stroke();
+      };
+      const paint = () => {
+        if (!data || !side()) return;
+        const ratio = devicePixelRatio || 1, size = side(), c = canvas.getContext("2d"), style = getComputedStyle(canvas);
+        if (canvas.width !== Math.round(size * ratio)) { canvas.width = canvas.height = Math.round(size * ratio); canvas.style.height = `${size}px`; }
+        c.setTransform(1, 0, 0, 1, 0, 0);
+        c.drawImage(ground(size, ratio, style), 0, 0);
+        c.setTransform(ratio, 0, 0, ratio, 0, 0);
+        if (near !== null && !(what.value() === "pictures" && sheet)) dot(c, data.points[near], 6, style);
         if (at) { const [a, b] = px(at); c.lineWidth = 3; c.strokeStyle = "#fff"; c.beginPath(); c.arc(a, b, 9, 0, 7); c.stroke(); c.lineWidth = 1.75; c.strokeStyle = "#14161a"; c.beginPath(); c.arc(a, b, 9, 0, 7); c.stroke(); }
       };
       const ask = () => {
