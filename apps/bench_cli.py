@@ -91,7 +91,8 @@ def plan_command(opened: Opened) -> click.Command:
             folder = studio.store.path(card)
             found = plan.plan(plan.anatomy(card, folder), plan.parse(memory), side, cpu_features())
             if use:
-                studio.bench.follow(card, folder, studio.store.fingerprint(card), found)
+                show = None if as_json or not sys.stderr.isatty() else _progress
+                studio.bench.follow(card, folder, studio.store.fingerprint(card), found, show)
             click.echo(json.dumps(found.to_json()) if as_json else str(found))
 
     return command

@@ -109,3 +109,14 @@ def test_ctrl_c_in_the_terminal_is_for_the_parent(start):
     worker = start()
     os.kill(worker.pid, signal.SIGINT)
     assert run(worker, "fine")[0].images
+
+
+def test_memory_is_looked_up_once_a_second_at_most(monkeypatch):
+    asked, clock = [], [100.0]
+    monkeypatch.setattr(module, "memory_of", lambda pid: asked.append(pid) or 1000 * len(asked))
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    taken = module.Taken()
+    assert [taken(), taken()] == [1000, 1000]
+    clock[0] += 2
+    assert taken() == 2000
+    assert asked == [os.getpid()] * 2

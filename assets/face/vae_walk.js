@@ -40,19 +40,19 @@
         data = answer.data; images = answer.images;
         sheet = await picture(images[0]); backdrop = images[1] ? await picture(images[1]) : null;
         at = at || [0, 0]; near = null; still = null;
-        paint(); ask();
+        ask(); paint();
       };
       const picture = (source) => new Promise((done) => { const one = new Image(); one.onload = () => done(one); one.onerror = () => done(null); one.src = source; });
       const side = () => canvas.clientWidth;
       const px = ([u, v]) => [((u / data.reach + 1) / 2) * side(), ((1 - v / data.reach) / 2) * side()];
-      const hue = (k) => `hsl(${(k * 137.508) % 360} 62% ${isDark() ? 66 : 42}%)`;
       const isDark = () => document.documentElement.classList.contains("dark") || document.body.classList.contains("dark");
+      const hue = (k) => `hsl(${(k * 137.508) % 360} 62% ${isDark() ? 66 : 42}%)`;
       // What does not move with the finger is drawn once: a drag then costs one copy and the marks of its place.
       let still = null, drawn = "";
       const ground = (size, ratio, style) => {
         const mode = what.value(), key = [mode, size, ratio, isDark()].join();
         if (still && drawn === key) return still;
-        drawn = key; still = h("canvas", { width: size * ratio, height: size * ratio });
+        drawn = key; still = h("canvas", { width: canvas.width, height: canvas.height });
         const c = still.getContext("2d");
         c.setTransform(ratio, 0, 0, ratio, 0, 0);
         c.fillStyle = style.getPropertyValue("--well"); c.fillRect(0, 0, size, size);
@@ -102,7 +102,7 @@
         const box = canvas.getBoundingClientRect();
         const share = (value, size) => Math.max(0, Math.min(1, value / size));
         at = [(share(event.clientX - box.left, box.width) * 2 - 1) * data.reach, (1 - 2 * share(event.clientY - box.top, box.height)) * data.reach];
-        paint(); ask();
+        ask(); paint();
       };
       canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); move(event); });
       canvas.addEventListener("pointermove", (event) => { if (event.buttons) move(event); });
@@ -111,7 +111,7 @@
         if (!step || !data) return;
         event.preventDefault();
         at = at.map((value, k) => Math.max(-data.reach, Math.min(data.reach, value + (step[k] * data.reach) / 20)));
-        paint(); ask();
+        ask(); paint();
       });
       axes();
       const root = h("div", { class: "vae-stack" }, row, trouble, h("div", { class: "vae-two" }, h("div", {}, canvas, h("div", { class: "small muted vae-axis" }, () => "")), h("aside", {}, seen, place, beside)));

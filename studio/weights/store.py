@@ -387,9 +387,8 @@ class Store:
         if record.place == "hub" and self._records.get(card.id) is None:  # brought by another program
             convert.check_folder(folder, list(record.files))
         names = [name for name in record.files if only in (None, name)]
-        if (
-            only is not None and not names and (record.files or not (folder / only).is_file())
-        ):  # never sealed: no hashes
+        is_unsealed = not record.files  # a shipped folder without hashes: what lies there is taken as it is
+        if only is not None and not names and not (is_unsealed and (folder / only).is_file()):
             raise NotFound(f"{card.title} has no {only}.")
         files, damaged = dict(record.files), record.damaged if only else ""
         for name in names:
