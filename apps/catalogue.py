@@ -5,12 +5,11 @@ Every change goes through `Studio.require`, so a public page or a kiosk refuses 
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
+from apps.uploads import announced, receive
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
-from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
+from studio.errors import InvalidTask, NotAllowed, OfflineError
 from studio.studio import Studio
 from studio.trainings import TRAINER
 from studio.weights import packs
@@ -32,7 +32,6 @@ Json = dict[str, Any]
 
 GROUPS = (("generate", "Make pictures"), ("detect", "Find things"), ("segment", "Cut out"), ("explore", "Labs"))
 STATES = ("ready", "partial", "damaged", "absent")  # in the order they are listed
-ROOM = 64 * 2**20  # bytes that stay free on the disk
 
 
 class Catalogue:
@@ -228,21 +227,6 @@ def plain_name(name: str) -> str:
     return stem + re.sub(r"[^A-Za-z0-9.]+", "", path.suffix)[:16]
 
 
-async def receive(chunks: AsyncIterator[bytes], path: Path, announced: int) -> None:
-    """Writes a body as it comes. Raises DiskFull before the disk is."""
-    full = DiskFull("The disk has no room for this file.", "Free some room, for example with Make room in Models.")
-    if announced + ROOM > shutil.disk_usage(path.parent).free:
-        raise full
-    with path.open("xb") as out:
-        try:
-            async for chunk in chunks:
-                await run_in_threadpool(out.write, chunk)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise full from error
-            raise
-
-
 # ── the routes ───────────────────────────────────────────────────────────────
 
 
@@ -268,7 +252,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         folder = inbox(studio)
         try:
             path = folder / plain_name(name)
-            await receive(request.stream(), path, int(request.headers.get("content-length", "0")))
+            await receive(request.stream(), path, announced(request))
             cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80])
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -13,11 +13,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, Response
 from numpy.typing import NDArray
 from PIL import Image
 
+from apps.turns import Bulkhead, Owner, own_artifact
+from apps.uploads import Uploads
 from studio.engines.base import Result
 from studio.errors import InvalidTask, NotFound
 from studio.exports import File
@@ -155,43 +157,52 @@ def _numbers(box: str) -> tuple[float, float, float, float]:
 # ── the routes ───────────────────────────────────────────────────────────────
 
 
-def add_routes(face: APIRouter, studio: Studio) -> None:
+def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
     """Adds them to the page's own routes, under /face."""
+    in_turn = [Depends(Bulkhead("files", places=3, waiting=24, each=8).turn)]  # each opens whole pictures
 
-    @face.get("/export/{artifact}/{format}")
-    def export(artifact: str, format: str, chosen: str = "") -> Response:
-        found = studio.library.get(artifact)
+    @face.get("/export/{artifact}/{format}", dependencies=in_turn)
+    def export(artifact: str, format: str, owner: Owner, chosen: str = "") -> Response:
+        found = own_artifact(studio, artifact, owner)
         numbers = [int(part) for part in re.findall(r"\d{1,6}", chosen)]
         files = studio.export(artifact, format, numbers)
         return _attachment(*bundle(files, f"{stem_of(found)}-{format}"))
 
-    @face.get("/cut/{picture}/{mask}/{format}")
+    @face.get("/cut/{picture}/{mask}/{format}", dependencies=in_turn)
     def cut_file(picture: str, mask: str, format: str, feather: float = 0.0, score: float = 1.0) -> Response:
         return _attachment(*cut(studio, picture, mask, format, feather, score))
 
-    @face.post("/cut/{picture}/{mask}")
-    def cut_asset(picture: str, mask: str, feather: float = 0.0) -> dict[str, Any]:
+    @face.post("/cut/{picture}/{mask}", dependencies=in_turn)
+    def cut_asset(picture: str, mask: str, owner: Owner, feather: float = 0.0) -> dict[str, Any]:
         name = f"{Path(studio.library.asset(picture).name).stem or 'picture'} cut-out"
-        return _asset(studio.library.add_image(cut_out(studio, picture, mask, feather, crop=True), name))
+        uploads.admit(owner)
+        made = studio.library.add_image(cut_out(studio, picture, mask, feather, crop=True), name)
+        uploads.charge(owner, made.path.stat().st_size)
+        return _asset(made)
 
-    @face.post("/crop/{picture}")
-    def crop_asset(picture: str, box: str) -> dict[str, Any]:
-        return _asset(crop(studio, picture, box))
+    @face.post("/crop/{picture}", dependencies=in_turn)
+    def crop_asset(picture: str, box: str, owner: Owner) -> dict[str, Any]:
+        uploads.admit(owner)
+        made = crop(studio, picture, box)
+        uploads.charge(owner, made.path.stat().st_size)
+        return _asset(made)
 
-    @face.get("/segments/{artifact}.png")
-    def map_(artifact: str) -> Response:
-        png = segment_map(studio, studio.library.get(artifact))
+    @face.get("/segments/{artifact}.png", dependencies=in_turn)
+    def map_(artifact: str, owner: Owner) -> Response:
+        png = segment_map(studio, own_artifact(studio, artifact, owner))
         return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
     @face.post("/keep/{artifact}")
-    def keep(artifact: str) -> dict[str, Any]:
-        studio.library.get(artifact)
-        studio.library.keep(artifact)
+    def keep(artifact: str, owner: Owner) -> dict[str, Any]:
+        studio.library.keep(own_artifact(studio, artifact, owner).id)
         return {"artifact": artifact}
 
-    @face.post("/keep/{artifact}/cut-out/{mask}")
-    def keep_cut(artifact: str, mask: str, feather: float = 0.0) -> dict[str, Any]:
-        return {"artifact": keep_cut_out(studio, studio.library.get(artifact), mask, feather).id}
+    @face.post("/keep/{artifact}/cut-out/{mask}", dependencies=in_turn)
+    def keep_cut(artifact: str, mask: str, owner: Owner, feather: float = 0.0) -> dict[str, Any]:
+        uploads.admit(owner)
+        made = keep_cut_out(studio, own_artifact(studio, artifact, owner), mask, feather)
+        uploads.charge(owner, sum(asset.path.stat().st_size for asset in made.outputs))
+        return {"artifact": made.id}
 
     @face.get("/example/{name}")
     def example(name: str) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,8 +49,7 @@ class Page(gr.Blocks):
 def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
     """The whole page."""
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        owner = gr.BrowserState("local" if studio.can("share") else "", storage_key="studio.owner", secret=TITLE)
-        face = Face(studio, owner)
+        face = Face(studio)
         pieces.piece("brand", "brand", title=TITLE, elem_classes=["brand"])
         pieces.piece("corner", "corner", elem_classes=["corner"])
         with gr.Tabs(elem_classes=["desk"], overflow_behavior="wrap") as desk:
@@ -63,8 +61,6 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
         hand_off(face, desk)
         for wire in face.later:
             wire(desk)
-        if not studio.can("share"):
-            on(page.load, lambda id_: id_ or secrets.token_hex(16), owner, owner)
         for fn, inputs, outputs in face.on_load:
             on(page.load, fn, inputs, outputs)
     return page

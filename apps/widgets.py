@@ -17,8 +17,11 @@ import gradio as gr
 from gradio.context import Context
 
 from apps import pieces
+from apps.guard import ALLOW_COOKIE, NO_COOKIE
+from apps.sessions import CallbackError
+from apps.turns import own_artifact, own_job, owner_of, seen_by
 from studio.cards import Card
-from studio.errors import NotFound, QueueFull, StudioError
+from studio.errors import NotAllowed, NotFound, QueueFull, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
 from studio.studio import Studio
@@ -27,6 +30,13 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 MAX_ACTIVE = 2  # jobs of one browser on a public page
+
+
+class Asker:
+    """Among a callback's inputs: the owner whose browser asks. No component, so no page can say that it is another."""
+
+
+ASKER = Asker()
 
 
 @dataclass(frozen=True)
@@ -45,13 +55,14 @@ class Face:
     """What a tab's `build` receives: the studio, who is looking, and the tables through which tabs meet.
 
     Attributes:
+        owner: stands for who is looking among the inputs of a callback, see `on`.
         runners: task kind -> (tab, run bar) where a job of that kind is followed; filled by `job_flow`.
         later: called with the tabs once all of them are built, for wiring that reaches into other tabs.
         on_load: (fn, inputs, outputs) called whenever a page is opened.
     """
 
     studio: Studio
-    owner: gr.BrowserState
+    owner: Asker = ASKER
     tab: str = ""  # key of the tab being built
     selected: Callable[..., Any] | None = None  # its select event: `on(face.selected, ...)`
     receivers: list[Receiver] = field(default_factory=list)
@@ -65,50 +76,82 @@ class Face:
 
     def seen_by(self, owner: str) -> str | None:
         """Whose things to list: None is everybody's."""
-        return None if self.studio.can("share") else owner
+        return seen_by(self.studio, owner)
 
     def admit(self, owner: str) -> None:
         """Whether this browser may start one more job. Raises QueueFull; where all share one library, never."""
         if self.studio.can("share"):
             return
-        if not owner:  # the first answer to a new browser is still on its way
-            raise QueueFull("The page is still getting ready.", "Try again in a moment.")
+        if not owner:
+            raise NotAllowed(NO_COOKIE, ALLOW_COOKIE)
         if len(self.studio.jobs.active(owner)) >= MAX_ACTIVE:
             raise QueueFull(f"{MAX_ACTIVE} of your jobs are not finished yet.", "Wait for one, or cancel it.")
 
     def job(self, id: str, owner: str) -> Snapshot:
         """Raises NotFound, also for another's job."""
-        job = self.studio.jobs.get(id)
-        if self.seen_by(owner) not in (None, job.owner):
-            raise NotFound("There is no such job.", "It may have been cleared from the history.")
-        return job
+        return own_job(self.studio, id, owner)
 
     def artifact(self, id: str, owner: str) -> Artifact:
         """Raises NotFound, also for another's result."""
-        artifact = self.studio.library.get(id)
-        if self.seen_by(owner) not in (None, artifact.owner):
-            raise NotFound("This result is no longer in the library.", "It may have been deleted in another window.")
-        return artifact
+        return own_artifact(self.studio, id, owner)
 
 
 # ── wiring ───────────────────────────────────────────────────────────────────
 
 
 def on(listener: Callable[..., Any], fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> None:
-    """Every callback is short, so none goes through the queue, shows a spinner or is offered as an API."""
-    listener(fn, inputs, outputs, queue=False, show_progress="hidden", api_visibility="private")
+    """Every callback is short, so none goes through the queue, shows a spinner or is offered as an API.
+
+    `ASKER` among the inputs becomes the owner whose request it is.
+    """
+    components, fill = _askers(inputs)
+
+    def call(request: gr.Request, *values: Any) -> Any:
+        return _called(fn, fill(request, values))
+
+    _wire(listener, call, components, outputs)
 
 
 def on_data(
     listener: Callable[..., Any], fn: Callable[..., Any], inputs: Sequence[Any] = (), outputs: Any = None
 ) -> None:
     """As `on`, for a piece's own event: `fn` receives what the event carries (a dict) first."""
+    components, fill = _askers(inputs)
 
-    def call(event: gr.EventData, *values: Any) -> Any:
+    def call(event: gr.EventData, request: gr.Request, *values: Any) -> Any:
         data = event._data
-        return fn(data if isinstance(data, dict) else {}, *values)
+        return _called(fn, [data if isinstance(data, dict) else {}, *fill(request, values)])
 
-    on(listener, call, list(inputs), outputs)
+    _wire(listener, call, components, outputs)
+
+
+def _wire(listener: Callable[..., Any], call: Callable[..., Any], inputs: list[Any], outputs: Any) -> None:
+    listener(call, inputs, outputs, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def _called(fn: Callable[..., Any], values: Sequence[Any]) -> Any:
+    try:
+        return fn(*values)
+    except Exception as error:
+        log.exception("a callback failed")
+        raise CallbackError from error
+
+
+def _askers(inputs: Any) -> tuple[list[Any], Callable[[gr.Request, Sequence[Any]], list[Any]]]:
+    """The components among the inputs, and what puts the owner back where `ASKER` was."""
+    places = [k for k, one in enumerate(_listed(inputs)) if one is ASKER]
+
+    def fill(request: gr.Request, values: Sequence[Any]) -> list[Any]:
+        filled = list(values)
+        for place in places:
+            filled.insert(place, owner_of(request.request))
+        return filled
+
+    return [one for one in _listed(inputs) if one is not ASKER], fill
+
+
+def _listed(inputs: Any) -> list[Any]:
+    return list(inputs) if isinstance(inputs, list | tuple) else [] if inputs is None else [inputs]
 
 
 def problem(error: BaseException) -> Json:

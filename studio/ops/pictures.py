@@ -20,6 +20,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 10_000
+MAX_TEXT = 20_000  # letters of one text chunk
+MAX_TEXTS = 32
 
 _CHOOSE = "Choose a PNG, JPEG, WebP, GIF or BMP picture."
 # What Pillow and the codecs beneath it raise on broken or hostile files.
@@ -58,14 +60,25 @@ def decode_mask(data: bytes) -> NDArray[np.bool_]:
     return np.asarray(image.convert("L")) > 127
 
 
+def pixels_of(head: bytes) -> int:
+    """Width × height by the beginning of a file; 0 where it does not say."""
+    try:
+        with Image.open(io.BytesIO(head), formats=FORMATS) as image:
+            return image.width * image.height
+    except _BROKEN:
+        return 0
+
+
 def read_text(data: bytes) -> dict[str, str]:
-    """Text chunks of a PNG ("parameters" is where generators keep their settings); empty for anything else."""
+    """Text chunks of a PNG ("parameters" is where generators keep their settings), MAX_TEXT letters of each at most;
+    empty for anything else. No pixel is decoded, so what stands behind them is not read.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.load()
-            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
+            texts = {key: value for key, value in image.info.items() if isinstance(value, str)}
     except _BROKEN:
         return {}
+    return {str(key)[:80]: str(value)[:MAX_TEXT] for key, value in list(texts.items())[:MAX_TEXTS]}
 
 
 def encode_png(picture: NDArray[np.generic], text: Mapping[str, str] | None = None) -> bytes:

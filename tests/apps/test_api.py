@@ -6,7 +6,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from apps import api, routes
-from studio.errors import StudioError
 from studio.ops import pictures
 from studio.studio import Studio
 from tests.fakes import DEVICE
@@ -21,7 +20,7 @@ def client(config):
     studio.start()
     app = FastAPI()
     app.include_router(api.router(studio))
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))
+    routes.add_handlers(app)
     yield TestClient(app)
     studio.close()
 

@@ -17,7 +17,7 @@ from PIL import Image
 from apps import files, routes
 from studio.config import Config
 from studio.engines.base import Result
-from studio.errors import InvalidTask, NotFound, StudioError
+from studio.errors import InvalidTask, NotFound
 from studio.exports import File
 from studio.library import Artifact
 from studio.studio import Studio
@@ -35,7 +35,7 @@ def studio(config: Config) -> Iterator[Studio]:
 @pytest.fixture
 def client(studio: Studio) -> TestClient:
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     return TestClient(app)
 

@@ -91,7 +91,7 @@ def test_gradios_upload_is_closed(client):
 
 
 def test_bodies_have_a_limit(client):
-    assert client.post("/gradio_api/queue/join", content=b"x" * (3 * 2**20)).status_code == 413
+    assert client.post("/gradio_api/run/predict", content=b"x" * (3 * 2**20)).status_code == 413
     assert client.post("/face/upload", content=b"x" * (42 * 2**20)).status_code == 413
 
     def endless():

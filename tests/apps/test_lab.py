@@ -38,7 +38,7 @@ def studio(config, monkeypatch):
 @pytest.fixture
 def client(studio):
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     return TestClient(app)
 
@@ -134,12 +134,13 @@ def test_runs_and_what_a_lab_can_open_are_listed(studio, client):
     assert (about["kind"], about["recipe"], about["config"]) == ("run", "tiny", {"size": 16})
 
 
-def test_a_public_page_lists_only_the_runs_a_browser_knows(config, monkeypatch):
+def test_a_public_page_lists_only_the_owners_runs(config, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", RECIPE)
     studio = Studio(Config(**{**config.model_dump(), "mode": "space"}), DEVICE)
     mine, _ = trained(studio), trained(studio)
+    studio.runs.update(mine.id, owner="me")
     assert learn.visible(studio, None, "") == []
-    assert [run.id for run in learn.visible(studio, None, f"{mine.id},nobody")] == [mine.id]
+    assert [run.id for run in learn.visible(studio, None, "me")] == [mine.id]
 
 
 def test_a_training_is_queued_paused_and_deleted(studio, client):

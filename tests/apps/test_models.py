@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from apps import catalogue, routes
 from apps.catalogue import Catalogue
 from studio.config import Config
-from studio.errors import InvalidTask, NotAllowed, NotFound, OfflineError, StudioError
+from studio.errors import InvalidTask, NotAllowed, NotFound, OfflineError
 from studio.studio import Studio
 from studio.weights.shipped import seal
 from tests.fakes import DEVICE
@@ -64,7 +64,7 @@ def studio(config: Config) -> Iterator[Studio]:
 @pytest.fixture
 def client(studio: Studio) -> TestClient:
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     return TestClient(app)
 
@@ -214,7 +214,7 @@ def test_a_pack_goes_out_and_comes_in_again(client: TestClient, studio: Studio) 
 def test_import_and_packs_are_refused_where_the_mode_does_not_allow_them(config: Config) -> None:
     studio = make(config, mode="space")
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     visitor = TestClient(app)
     assert visitor.post("/face/models/import?name=a.onnx", content=b"x").status_code == 400

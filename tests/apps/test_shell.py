@@ -144,7 +144,7 @@ def test_in_a_space_each_browser_sees_its_own(tmp_path):
     studio = fake_studio(tmp_path, mode="space")
     studio.start()
     try:
-        face = widgets.Face(studio, gr.BrowserState(""))
+        face = widgets.Face(studio)
         job = list(studio.run("starter", {"prompt": "a rocket"}, owner="me"))[-1]
         assert face.artifact(job.artifact, "me").owner == "me"
         with pytest.raises(NotFound):
