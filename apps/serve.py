@@ -162,7 +162,7 @@ STAY_S = {"space": 900.0, "kiosk": 60.0}
 
 def leave(studio: Studio) -> tuple[Callable[[str], object], float]:
     """What ends a visit, and after how long."""
-    return studio.leave, STAY_S[studio.config.mode]
+    return getattr(studio, "leave", lambda owner: None), STAY_S[studio.config.mode]
 
 
 @contextlib.contextmanager

@@ -46,9 +46,9 @@ class Session(SessionState):
         config.blocks = ChainMap({}, shared.blocks)  # type: ignore[assignment]
         config.fns, config.fn_id, config.renderables = shared.fns, shared.fn_id, shared.renderables
         self.blocks_config = config
-        self.config_values = {}  # for deep links, which are closed
-        self.state_data = {}
-        self._state_ttl = {}
+        self.config_values: dict[int, Any] = {}  # for deep links, which are closed
+        self.state_data: dict[int, Any] = {}
+        self._state_ttl: dict[int, Any] = {}
         self.is_closed = False
         self.STATE_TTL_WHEN_CLOSED = 0
 
