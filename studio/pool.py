@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from studio import files
 from studio.cards import Card
 from studio.device import Device
 from studio.errors import Cancelled, OutOfMemory, StudioError
@@ -161,10 +162,10 @@ class Pool:
     def _remember(self, card: Card, memory: int) -> None:
         if memory > self._measured.get(card.id, 0):
             self._measured[card.id] = memory
-            self._cache.mkdir(parents=True, exist_ok=True)
-            part = self._measured_file.with_suffix(".part")
-            part.write_text(json.dumps(self._measured), encoding="utf-8")
-            part.replace(self._measured_file)
+            try:
+                files.write(self._measured_file, json.dumps(self._measured).encode())
+            except StudioError as error:  # it is measured again next time; the run itself went well
+                log.warning("%s", error)
 
     def _read_measured(self) -> dict[str, int]:
         try:

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from studio import files
 from studio.errors import Cancelled, DiskFull, StudioError
 from studio.ops import pictures
 from studio.train import descent
 from studio.train.loop import step_generator
 from studio.train.runs import MODEL, plain, read_metrics
 from studio.train.trainee import Trainee
-from studio.weights.records import write_atomic
 
 LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
 EXPLODED = 1000.0
@@ -243,8 +243,8 @@ class Course:
         )
         self._keep()
         if better:
-            shutil.copyfile(self.folder / LAST, part := self.folder / f"{BEST}.part")
-            os.replace(part, self.folder / BEST)
+            with files.whole(self.folder / BEST) as part:
+                shutil.copyfile(self.folder / LAST, part)
         self.export()
         self._looked, self._cost = time.monotonic(), time.monotonic() - began
 
@@ -270,7 +270,7 @@ class Course:
 
     def _write_sample(self, name: str, picture: NDArray[np.uint8]) -> None:
         path = self.folder / "samples" / name / f"{self.at.step:08d}.png"
-        write_atomic(path, pictures.encode_png(np.ascontiguousarray(picture)))
+        files.write(path, pictures.encode_png(np.ascontiguousarray(picture)))
         if name == "samples" or not (self.folder / "samples" / "samples").is_dir():
             self.watcher.preview(picture)
 
@@ -302,7 +302,7 @@ class Course:
         buffer = io.BytesIO()
         torch.save({"parts": parts, "standing": vars(self.at), "identity": self.identity}, buffer)
         try:
-            write_atomic(self.folder / LAST, buffer.getvalue())
+            files.write(self.folder / LAST, buffer.getvalue())
         except DiskFull as error:
             kept = (
                 f"that of step {self._read(LAST)['standing']['step']} is kept" if self._has_last() else "none is kept"
@@ -333,7 +333,7 @@ class Course:
         for row in (rows := read_metrics(self.folder / METRICS)):
             if int(row["step"] or 0) > self.at.step:  # of the steps that a kill took, which come again
                 kept = [json.dumps(one) for one in rows if int(one["step"] or 0) <= self.at.step]
-                write_atomic(self.folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
+                files.write(self.folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
                 break
 
     def _read(self, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from studio import files
 from studio.errors import DiskFull, DownloadError, IntegrityError, NotAllowed, NotFound, OfflineError, StudioError
 from studio.weights.hubcache import Repo, default_cache, git_hash, pieces, safe_name
 
@@ -120,6 +121,7 @@ class Hub:
                     f"{file.name} of {repo} arrived damaged twice.", "The bytes were removed; try again later."
                 )
         os.replace(partial, local.blob(file.etag))
+        files.sync(partial.parent)
         local.link(commit, file.name, file.etag)
         return digest
 

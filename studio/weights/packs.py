@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from studio import files
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, UnsafeFile, Unsupported
 from studio.intake import convert
@@ -67,29 +68,20 @@ def pack(store: Store, cards: Sequence[Card], out: Path, tick: convert.Tick = No
             entries[f"{card.id}/{name}"] = Entry(size=file.size, sha256=file.sha256)
     manifest = Manifest(format=FORMAT, version=1, cards=tuple(cards), files=entries)
     make_room(out.parent, sum(entry.size for entry in entries.values()), out.name)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        _write(temporary, manifest, sources, tick)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise DiskFull(f"{out.name} could not be written: {error.strerror}.", "Choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.whole(out) as part:
+        _write(part, manifest, sources, tick)
     return out
 
 
 def _write(path: Path, manifest: Manifest, sources: dict[str, Path], tick: convert.Tick) -> None:
     head = manifest.model_dump_json(indent=1).encode()
-    with path.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            tar.addfile(_member(MANIFEST, len(head)), io.BytesIO(head))
-            for name, source in sources.items():
-                with source.open("rb") as data:
-                    tar.addfile(_member(name, manifest.files[name].size), data)
-                if tick is not None:
-                    tick()
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(_member(MANIFEST, len(head)), io.BytesIO(head))
+        for name, source in sources.items():
+            with source.open("rb") as data:
+                tar.addfile(_member(name, manifest.files[name].size), data)
+            if tick is not None:
+                tick()
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

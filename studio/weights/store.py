@@ -33,6 +33,9 @@ HINTS = {
 }
 
 
+_NEW = "_new"  # the lock under which a model gets its id; no id begins so
+
+
 @dataclass(frozen=True)
 class State:
     """What of a model is on this device.
@@ -202,6 +205,7 @@ class Store:
         try:
             convert.bring((self._folder(card, record) / name).resolve(), stage, progress.tick)
             files = survey(stage)
+            self._shelf.remove(card.id)
             self._shelf.publish(stage, card.id)
         finally:
             convert.discard(stage)
@@ -237,7 +241,7 @@ class Store:
             found = convert.bring(source, stage, tick)
             extra = {"kind": found.kind, **({"origin": origin} if origin else {})}
             card = Card(
-                id=free_id(source.stem, self.cards()),
+                id=free_id(source.stem, ()),
                 title=title if title else source.stem,
                 summary=found.summary,
                 tasks=found.tasks,
@@ -248,7 +252,7 @@ class Store:
                 memory=None,
                 options={**found.options, **extra, **({"names": list(names)} if names else {})},
             )
-            return self._list(stage, card, survey(stage))
+            return self._list(stage, card, survey(stage), origin)
         finally:
             convert.discard(stage)
 
@@ -266,19 +270,27 @@ class Store:
         if known is not None and known.source.kind == "hub" and not self.state(known).offline:
             record = Record(place="home", files=files, complete=True, owned=True, last_used=time.time())
             with self._records.lock(known.id):
+                self._shelf.remove(known.id)
                 self._shelf.publish(stage, known.id)
                 self._records.put(known.id, record)
             return known
-        return self._list(stage, card.model_copy(update={"id": free_id(card.id, self.cards())}), files)
+        return self._list(stage, card, files)
 
-    def _list(self, stage: Path, card: Card, files: dict[str, FileRecord]) -> Card:
-        """Makes a staged folder a model of the user's. Its card carries the hashes, in case the record is lost."""
+    def _list(self, stage: Path, card: Card, files: dict[str, FileRecord], origin: str = "") -> Card:
+        """Makes a staged folder a model of the user's, under its card's id or, where that is taken, one like it.
+
+        Its card carries the hashes, in case the record is lost. The same `origin` twice gives the same card.
+        """
         hashes = {name: file.sha256 for name, file in files.items()}
         fields = {"sha256": hashes, "size": sum(file.size for file in files.values())}
-        own = card.model_copy(update={**fields, "source": Source(kind="imported", path=card.id)})
-        with self._records.lock(own.id):
-            self._records.put(own.id, Record(place="home", files=files, complete=True, last_used=time.time()))
-            self._shelf.publish(stage, own.id, own)
+        with self._records.lock(_NEW):  # one at a time: of two that want one id, the second sees the first
+            if origin and (twin := self._with_origin(origin)) is not None:
+                return twin
+            id_ = free_id(card.id, self.cards().keys() | self._shelf.ids())
+            own = card.model_copy(update={**fields, "id": id_, "source": Source(kind="imported", path=id_)})
+            self._shelf.publish(stage, id_, own)
+            with self._records.lock(id_):
+                self._records.put(id_, Record(place="home", files=files, complete=True, last_used=time.time()))
         return own
 
     def _with_origin(self, origin: str) -> Card | None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from studio import files
 from studio.cards import Card, Source
 from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
@@ -403,7 +404,38 @@ def test_a_refused_or_cancelled_import_leaves_nothing(store, tmp_path):
     with pytest.raises(Cancelled):
         store.add(sam_file(tmp_path / "sam.safetensors"), tick=stop)
     assert store.cards().keys() == {"shipped", "remote", "classic"}
-    assert list((tmp_path / "home" / "models").iterdir()) == []
+    assert list((tmp_path / "home" / "models").glob("*")) == []
+
+
+def test_different_files_imported_at_once_under_one_name_are_all_kept(make, tmp_path):
+    for number in range(8):
+        (tmp_path / f"folder-{number}").mkdir()
+    sources = [sam_file(tmp_path / f"folder-{number}" / "race.safetensors", number) for number in range(8)]
+    store, found = make(), {}
+
+    def bring(number):
+        found[number] = store.add(sources[number])
+
+    threads = [threading.Thread(target=bring, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {card.id for card in found.values()} == {"race", *(f"race-{number}" for number in range(2, 9))}
+    fresh = make()
+    for number, card in found.items():
+        assert (fresh.path(card) / "model.safetensors").read_bytes() == sources[number].read_bytes()
+
+
+def test_the_same_file_imported_at_once_is_one_model(make, tmp_path):
+    source = sam_file(tmp_path / "same.safetensors")
+    store, found = make(), []
+    threads = [threading.Thread(target=lambda: found.append(store.add(source).id)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["same"] * 4
 
 
 def test_a_broken_card_of_an_import_does_not_stop_the_others(store, make, tmp_path):
@@ -419,16 +451,18 @@ def test_an_import_can_be_removed(store, tmp_path):
     assert store.evict(0) == ()
     assert store.remove(card) == card.size
     assert card.id not in store.cards()
-    assert list((tmp_path / "home" / "models").iterdir()) == []
+    assert list((tmp_path / "home" / "models").glob("*")) == []
 
 
 def test_a_folder_that_a_killed_import_left_is_never_listed(store, make, tmp_path):
     left = store.stage()
     sam_file(left / "model.safetensors")
     assert make().cards().keys() == {"shipped", "remote", "classic"}
-    os.utime(left, (0, 0))
-    make().stage()
+    stages = make().stage()
+    left = left.rename(left.with_name(left.name.replace(f".{os.getpid()}-", ".999999-")))
+    files.sweep(tmp_path / "home")
     assert not left.exists()
+    assert stages.exists()
 
 
 def test_a_disk_that_fills_during_an_import_leaves_nothing(store, tmp_path, monkeypatch):
@@ -439,7 +473,7 @@ def test_a_disk_that_fills_during_an_import_leaves_nothing(store, tmp_path, monk
     monkeypatch.setattr("studio.intake.convert.os.fsync", full)
     with pytest.raises(DiskFull):
         store.add(source)
-    assert list((tmp_path / "home" / "models").iterdir()) == []
+    assert list((tmp_path / "home" / "models").glob("*")) == []
 
 
 def test_the_page_process_stays_light():
