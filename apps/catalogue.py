@@ -24,6 +24,7 @@ from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
 from studio.errors import InvalidTask, NotAllowed, OfflineError
+from studio.limits import LIMITS
 from studio.studio import Studio
 from studio.trainings import TRAINER
 from studio.weights import packs
@@ -252,7 +253,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         folder = inbox(studio)
         try:
             path = folder / plain_name(name)
-            await receive(request.stream(), path, announced(request))
+            await receive(request.stream(), path, announced(request), LIMITS[studio.config.mode].floor)
             cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80])
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -64,6 +64,7 @@ def build(face: Face) -> None:
         if not (isinstance(before, dict) and before.get("artifact")) or chosen(values[0]) is None:
             return gr.skip()
         try:
+            face.admit(owner)
             return {"job": studio.submit(card_id, task_fields(*values), owner=owner, kept=False).id}
         except StudioError as error:
             return problem(error)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps.turns import Bulkhead, Owner, own_artifact
-from apps.uploads import Uploads
+from apps.visitors import LOCAL
 from studio.engines.base import Result
 from studio.errors import InvalidTask, NotFound
 from studio.exports import File
@@ -54,12 +54,14 @@ def stem_of(artifact: Artifact) -> str:
     return Path(name).stem or artifact.task.kind
 
 
-def cut(studio: Studio, picture: str, mask: str, format: str, feather: float, score: float) -> tuple[str, bytes]:
+def cut(
+    studio: Studio, picture: str, mask: str, format: str, feather: float, score: float, owner: str = LOCAL
+) -> tuple[str, bytes]:
     """A picture and a mask in one of the formats of segments. Raises InvalidTask, NotFound."""
     if format not in segments.EXPORTS:
         raise InvalidTask(f"There is no format {format!r} for this.", f"Choose one of: {', '.join(segments.EXPORTS)}.")
     export = segments.EXPORTS[format]
-    stem = f"{Path(studio.library.asset(picture).name).stem or 'picture'}-{format}"
+    stem = f"{Path(studio.library.asset(picture, owner).name).stem or 'picture'}-{format}"
     if format in ("cut-out", "cropped"):
         pixels = cut_out(studio, picture, mask, feather, crop=format == "cropped")
         return f"{stem}.png", pictures.encode_png(pixels)
@@ -91,7 +93,7 @@ def keep_cut_out(studio: Studio, artifact: Artifact, mask: str, feather: float) 
     )
 
 
-def crop(studio: Studio, picture: str, box: str) -> Asset:
+def crop(studio: Studio, picture: str, box: str, owner: str = LOCAL) -> Asset:
     """The part of a picture within "x1,y1,x2,y2" as a picture of its own. Raises InvalidTask, NotFound."""
     image = studio.library.pixels(picture)
     height, width = image.shape[:2]
@@ -100,8 +102,8 @@ def crop(studio: Studio, picture: str, box: str) -> Asset:
     x2, y2 = min(width, int(np.ceil(right))), min(height, int(np.ceil(bottom)))
     if x1 >= x2 or y1 >= y2:
         raise InvalidTask("The box is empty or outside the picture.", "Choose another one.")
-    name = studio.library.asset(picture).name
-    return studio.library.add_image(np.ascontiguousarray(image[y1:y2, x1:x2]), f"{Path(name).stem or 'picture'} crop")
+    name = f"{Path(studio.library.asset(picture, owner).name).stem or 'picture'} crop"
+    return studio.library.add_image(np.ascontiguousarray(image[y1:y2, x1:x2]), name, owner=owner)
 
 
 def segment_map(studio: Studio, artifact: Artifact) -> bytes:
@@ -157,7 +159,7 @@ def _numbers(box: str) -> tuple[float, float, float, float]:
 # ── the routes ───────────────────────────────────────────────────────────────
 
 
-def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
+def add_routes(face: APIRouter, studio: Studio) -> None:
     """Adds them to the page's own routes, under /face."""
     in_turn = [Depends(Bulkhead("files", places=3, waiting=24, each=8).turn)]  # each opens whole pictures
 
@@ -169,23 +171,20 @@ def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
         return _attachment(*bundle(files, f"{stem_of(found)}-{format}"))
 
     @face.get("/cut/{picture}/{mask}/{format}", dependencies=in_turn)
-    def cut_file(picture: str, mask: str, format: str, feather: float = 0.0, score: float = 1.0) -> Response:
-        return _attachment(*cut(studio, picture, mask, format, feather, score))
+    def cut_file(
+        picture: str, mask: str, format: str, owner: Owner, feather: float = 0.0, score: float = 1.0
+    ) -> Response:
+        return _attachment(*cut(studio, picture, mask, format, feather, score, owner))
 
     @face.post("/cut/{picture}/{mask}", dependencies=in_turn)
     def cut_asset(picture: str, mask: str, owner: Owner, feather: float = 0.0) -> dict[str, Any]:
-        name = f"{Path(studio.library.asset(picture).name).stem or 'picture'} cut-out"
-        uploads.admit(owner)
-        made = studio.library.add_image(cut_out(studio, picture, mask, feather, crop=True), name)
-        uploads.charge(owner, made.path.stat().st_size)
-        return _asset(made)
+        name = f"{Path(studio.library.asset(picture, owner).name).stem or 'picture'} cut-out"
+        pixels = cut_out(studio, picture, mask, feather, crop=True)
+        return _asset(studio.library.add_image(pixels, name, owner=owner))
 
     @face.post("/crop/{picture}", dependencies=in_turn)
     def crop_asset(picture: str, box: str, owner: Owner) -> dict[str, Any]:
-        uploads.admit(owner)
-        made = crop(studio, picture, box)
-        uploads.charge(owner, made.path.stat().st_size)
-        return _asset(made)
+        return _asset(crop(studio, picture, box, owner))
 
     @face.get("/segments/{artifact}.png", dependencies=in_turn)
     def map_(artifact: str, owner: Owner) -> Response:
@@ -199,9 +198,7 @@ def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
 
     @face.post("/keep/{artifact}/cut-out/{mask}", dependencies=in_turn)
     def keep_cut(artifact: str, mask: str, owner: Owner, feather: float = 0.0) -> dict[str, Any]:
-        uploads.admit(owner)
         made = keep_cut_out(studio, own_artifact(studio, artifact, owner), mask, feather)
-        uploads.charge(owner, sum(asset.path.stat().st_size for asset in made.outputs))
         return {"artifact": made.id}
 
     @face.get("/example/{name}")

@@ -113,7 +113,6 @@ def training_panel(
     def start(owner: str, chosen: str, data: Any, minutes: float, seed: str, patience: float, *values: Any) -> Json:
         try:
             face.admit(owner)
-            check_budget(face.studio, float(minutes))
             run = face.studio.trainings.begin(
                 chosen,
                 options=form.chosen(chosen, values),
@@ -161,16 +160,6 @@ def explain(*names: str) -> gr.HTML:
 def _note(recipe: Recipe) -> str:
     """Words of ours only, so safe as HTML."""
     return f'<p class="note">{recipe.summary} About {recipe.minutes:g} minutes on two cores.</p>'
-
-
-def check_budget(studio: Studio, minutes: float | None, steps: int | None = None) -> None:
-    """What a visitor of a shared page may ask of it. Raises InvalidTask; on a machine of one's own never."""
-    if studio.can("share"):
-        return
-    if steps is not None or (minutes is not None and not MINUTES[0] <= minutes <= MINUTES[1]):
-        raise InvalidTask(
-            f"A training here takes {MINUTES[0]:g} to {MINUTES[1]:g} minutes.", "Choose a number of minutes in between."
-        )
 
 
 def _seed(text: str) -> int | None:

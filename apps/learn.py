@@ -21,10 +21,11 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from apps.catalogue import inbox
-from apps.lab import check_budget, label
+from apps.lab import label
 from apps.turns import Bulkhead, Owner, own_run, seen_by
-from apps.uploads import Uploads, announced, receive
-from studio.errors import Cancelled, InvalidTask, NotFound
+from apps.uploads import announced, receive
+from studio.errors import Cancelled, InvalidTask, NotFound, QueueFull
+from studio.limits import LIMITS
 from studio.ops import pictures
 from studio.studio import Studio
 from studio.tasks import MAX_SEED
@@ -76,9 +77,9 @@ class Question(BaseModel):
     third: str | None = None
 
 
-def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
+def add_routes(face: APIRouter, studio: Studio) -> None:
     """Adds them to the page's own routes, under /face."""
-    shared = studio.can("share")
+    shared, limits = studio.can("share"), LIMITS[studio.config.mode]
     questions = Bulkhead("questions to a model", places=4, waiting=8, each=12 if shared else 3)
     arrivals = Bulkhead("archives", places=8, waiting=0, each=1)
     reading = Bulkhead("archives", places=1, waiting=8, each=1)
@@ -126,7 +127,6 @@ def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
     def proceed(id: str, owner: Owner, budget: Budget | None = None) -> Json:
         own_run(studio, id, owner)
         given = budget if budget is not None else Budget()  # type: ignore[call-arg]
-        check_budget(studio, given.minutes, given.steps)
         return brief(studio.trainings.proceed(id, minutes=given.minutes, steps=given.steps))
 
     @face.post("/run/{id}/delete")
@@ -189,13 +189,12 @@ def add_routes(face: APIRouter, studio: Studio, uploads: Uploads) -> None:
     async def take(request: Request, owner: Owner) -> Json:
         """A zip of pictures, or a folder as one, streamed to disk and looked through once for what is broken."""
         size = announced(request)
-        uploads.admit(owner, size)
+        require_share(studio, size)
         folder = inbox(studio)
         try:
             path = folder / "pictures.zip"
             async with arrivals.place(owner):
-                await receive(request.stream(), path, size)
-            uploads.charge(owner, path.stat().st_size - size)
+                await receive(request.stream(), path, size, limits.floor)
             return await reading.run(request, lambda is_cancelled: _kept(studio, path, owner, is_cancelled))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -321,6 +320,16 @@ def _kept(studio: Studio, path: Path, owner: str, is_cancelled: Callable[[], boo
         "unread": len(found.broken),
         "broken": list(found.broken[:20]),
     }
+
+
+def require_share(studio: Studio, size: int) -> None:
+    """Raises QueueFull where all zips together would be more than the mode keeps."""
+    from studio.train import sources
+
+    most = LIMITS[studio.config.mode].bytes
+    held = sum(file.stat().st_size for file in sources.upload_path(studio.config.home, "x").parent.glob("*.zip"))
+    if held + size > most:
+        raise QueueFull("The studio holds as many pictures as it may.", "Try again later; old ones go by and by.")
 
 
 def forget_zips(studio: Studio, owner: str, kept: int = 0) -> None:

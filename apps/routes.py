@@ -21,7 +21,6 @@ from starlette.requests import ClientDisconnect
 
 from apps import catalogue, compress, files, learn
 from apps.turns import Bulkhead, Owner, own_job
-from apps.uploads import Uploads, announced
 from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
@@ -76,17 +75,15 @@ def router(studio: Studio) -> APIRouter:
         media = {"png": "image/png", "webp": "image/webp"}[ending]
         return FileResponse(found.path if ending == "png" else found.thumb, media_type=media, headers=headers)
 
-    uploads = Uploads(studio)
     reading = Bulkhead("pictures", places=16, waiting=16, each=8)  # each is held in memory
     decoding = Bulkhead("pictures", places=2, waiting=30, each=8)
 
     @face.post("/upload")
     async def upload(request: Request, owner: Owner, kind: str = "image", name: str = "") -> dict[str, Any]:
-        uploads.admit(owner, announced(request))
         async with reading.place(owner):
             data = await request.body()
             async with decoding.place(owner):
-                return await run_in_threadpool(_take, studio, uploads, owner, data, kind, name)
+                return await run_in_threadpool(_take, studio, owner, data, kind, name)
 
     @face.get("/job/{id}")
     def job(id: str, owner: Owner) -> dict[str, Any]:
@@ -131,10 +128,10 @@ def router(studio: Studio) -> APIRouter:
         studio.pool.unload_all()
         return {}
 
-    files.add_routes(face, studio, uploads)
+    files.add_routes(face, studio)
     catalogue.add_routes(face, studio)
     compress.add_routes(face, studio)
-    learn.add_routes(face, studio, uploads)
+    learn.add_routes(face, studio)
     return face
 
 
@@ -163,15 +160,14 @@ def _problem(code: int, message: str, hint: str = "", headers: Mapping[str, str]
     return Response(body, code, {**_NEVER, **(headers or {})}, "application/json")
 
 
-def _take(studio: Studio, uploads: Uploads, owner: str, data: bytes, kind: str, name: str) -> dict[str, Any]:
+def _take(studio: Studio, owner: str, data: bytes, kind: str, name: str) -> dict[str, Any]:
     if kind == "text":
         return {"text": pictures.read_text(data)}
     label = "".join(c for c in name if c.isprintable())[:80]
     add = {"image": studio.library.add_image, "mask": studio.library.add_mask}.get(kind)
     if add is None:
         raise NotFound("There is nothing of that kind to upload.", "Choose a picture.")
-    found: Asset = add(data, label)
-    uploads.charge(owner, found.path.stat().st_size - len(data))
+    found: Asset = add(data, label, owner=owner)
     return {"id": found.id, "kind": found.kind, "width": found.width, "height": found.height, "name": label}
 
 

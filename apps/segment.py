@@ -247,7 +247,7 @@ def mask_of(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Re
         mask = masks.remove_specks(mask, int(refine.specks))
     if refine.grow:
         mask = masks.grow(mask, refine.grow) if refine.grow > 0 else masks.shrink(mask, -refine.grow)
-    return studio.library.add_mask(mask, "refined mask") if mask.any() else None
+    return studio.library.add_mask(mask, "refined mask", owner=artifact.owner) if mask.any() else None
 
 
 def shown(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Refine | None = None) -> Json:

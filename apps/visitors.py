@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from collections import OrderedDict
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
+from studio import files
 from studio.config import Config
 
 LOCAL = "local"
@@ -61,7 +61,7 @@ class Visitors:
 
         A space is shown in a frame of another site's page, to which a browser only gives a partitioned cookie.
         """
-        wait = self._new.take(address, 1)
+        wait = self._new.take(address)
         if wait:
             return "", b"", wait
         id_ = secrets.token_hex(16)
@@ -76,7 +76,7 @@ class Visitors:
 
 
 class Allowance:
-    """So much for each key: `most` at once, and it comes back at `rate` a second. Who has it all back is forgotten.
+    """So much for each key: `most` at once, and it comes back at `rate` a second..
 
     Args:
         most: what a key may take at once.
@@ -90,32 +90,24 @@ class Allowance:
         self._rate = rate
         self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str, amount: float) -> float:
-        """Takes `amount`; 0.0, or the seconds until that much is there (then nothing is taken)."""
+    def take(self, key: str) -> float:
+        """Takes one; 0.0, or the seconds until there is one (then nothing is taken)."""
         now = time.monotonic()
-        spent = self._owed(key, now)
-        if spent and spent + amount > self._most:
-            return (spent + amount - self._most) / self._rate
-        self.charge(key, amount)
-        return 0.0
-
-    def charge(self, key: str, amount: float) -> None:
-        """Takes what was used without being asked for."""
-        now = time.monotonic()
-        self._spent[key] = self._owed(key, now) + amount, now
+        before, at = self._spent.get(key, (0.0, now))
+        spent = max(0.0, before - (now - at) * self._rate) + 1
+        if spent > self._most:
+            return (spent - self._most) / self._rate
+        self._spent[key] = spent, now
         self._spent.move_to_end(key)
         if len(self._spent) > self.KEYS:
             self._spent.popitem(last=False)
-
-    def _owed(self, key: str, now: float) -> float:
-        spent, at = self._spent.get(key, (0.0, -math.inf))
-        return max(0.0, spent - (now - at) * self._rate)
+        return 0.0
 
 
 def key(home: Path) -> bytes:
     """The key of this home, made at the first call, for the eyes of its user only."""
     path = home / KEY
-    home.mkdir(parents=True, exist_ok=True)
+    files.make(home)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secrets.token_bytes(32))

@@ -21,7 +21,7 @@ from apps.guard import ALLOW_COOKIE, NO_COOKIE
 from apps.sessions import CallbackError
 from apps.turns import own_artifact, own_job, owner_of, seen_by
 from studio.cards import Card
-from studio.errors import NotAllowed, NotFound, QueueFull, StudioError
+from studio.errors import NotAllowed, NotFound, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
 from studio.studio import Studio
@@ -29,7 +29,6 @@ from studio.studio import Studio
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-MAX_ACTIVE = 2  # jobs of one browser on a public page
 
 
 class Asker:
@@ -79,13 +78,9 @@ class Face:
         return seen_by(self.studio, owner)
 
     def admit(self, owner: str) -> None:
-        """Whether this browser may start one more job. Raises QueueFull; where all share one library, never."""
-        if self.studio.can("share"):
-            return
+        """Raises NotAllowed for a browser that keeps no cookie, so that its jobs would be nobody's."""
         if not owner:
             raise NotAllowed(NO_COOKIE, ALLOW_COOKIE)
-        if len(self.studio.jobs.active(owner)) >= MAX_ACTIVE:
-            raise QueueFull(f"{MAX_ACTIVE} of your jobs are not finished yet.", "Wait for one, or cancel it.")
 
     def job(self, id: str, owner: str) -> Snapshot:
         """Raises NotFound, also for another's job."""
