@@ -109,11 +109,14 @@ class Guard:
         if not self._shared and self._busy[visitor] >= AT_ONCE:
             return await answer(send, 429, "You asked for too much at once.", "Wait for some of it.", 1)
         self._busy[visitor] += 1
+        sealed = Sealed(send, counted, more)
         try:
-            await self._app(scope, counted, self._sealed(send, counted, more))
+            await self._app(scope, counted, sealed)
         except Exception:
             if counted.refusal is None:  # else the app only stumbled over the cut body
                 raise
+            if not sealed.has_begun:
+                await answer(send, *counted.refusal)
         finally:
             self._busy[visitor] -= 1
             if not self._busy[visitor]:
@@ -132,17 +135,30 @@ class Guard:
             return 404, "There is nothing here."
         return None
 
-    def _sealed(self, send: Send, counted: Counted, more: Headers) -> Send:
-        async def sealed(message: Message) -> None:
-            if counted.refusal is not None:  # whatever the app makes of the cut body, this is the answer
-                if message["type"] == "http.response.start":
-                    await answer(send, *counted.refusal)
-                return
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *more]}
-            await send(message)
 
-        return sealed
+class Sealed:
+    """A `send` that adds headers; after a body that was cut, the refusal is the answer, whatever the app makes of it.
+
+    Attributes:
+        has_begun: whether an answer is on its way.
+    """
+
+    def __init__(self, send: Send, counted: Counted, more: Headers) -> None:
+        self._send = send
+        self._counted = counted
+        self._more = more
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        is_start = message["type"] == "http.response.start"
+        self.has_begun |= is_start
+        if self._counted.refusal is not None:
+            if is_start:
+                await answer(self._send, *self._counted.refusal)
+            return
+        if is_start:
+            message = {**message, "headers": [*message.get("headers", []), *self._more]}
+        await self._send(message)
 
 
 class Counted:

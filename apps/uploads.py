@@ -31,7 +31,7 @@ async def receive(chunks: AsyncIterator[bytes], path: Path, size: int, floor: in
                 unseen += len(chunk)
                 if unseen >= LOOK_EVERY:
                     unseen = 0
-                    files.require_room(path.parent, max(left, 0), floor)
+                    files.require_room(path.parent, max(left, 0) if size else LOOK_EVERY, floor)
                 left -= len(chunk)
                 await run_in_threadpool(out.write, chunk)
     except OSError as error:

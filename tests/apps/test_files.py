@@ -130,6 +130,13 @@ def test_exporting_all_segments_and_keeping(client: TestClient, studio: Studio) 
     assert [found.id for found in studio.library.list()] == [artifact.id]
 
 
+def test_an_output_chosen_a_thousand_times_is_written_once(client: TestClient, studio: Studio) -> None:
+    artifact = segmented(studio, square(10, 10, 70, 50), square(20, 20, 30, 30))
+    answer = client.get(f"/face/export/{artifact.id}/mask", params={"chosen": ",".join(["0"] * 1000)})
+    once = client.get(f"/face/export/{artifact.id}/mask", params={"chosen": "0"})
+    assert answer.content == once.content
+
+
 @pytest.mark.parametrize(
     "path", ["/face/export/nothing/coco", "/face/example/..%2Fapp.py", "/face/example/none.jpg", "/face/segments/x.png"]
 )

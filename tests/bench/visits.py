@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=5000)
     parser.add_argument("--mode", default="space")
     given = parser.parse_args()
-    print(json.dumps(measure(given.visits, given.mode), indent=1))
+    print(json.dumps(measure(given.visits, given.mode), indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from studio.errors import InvalidImage
 from studio.ops import pictures
@@ -109,6 +110,13 @@ def test_png_keeps_pixels_and_text():
     assert (pictures.decode(data) == RGB).all()
     assert pictures.read_text(data)["parameters"] == "ein Apfel\nSteps: 20, Größe: 1×2"
     assert pictures.read_text(b"no picture") == {}
+
+
+def test_texts_are_read_without_pixels_and_within_bounds(monkeypatch):
+    data = pictures.encode_png(RGB, {"parameters": "word " * 100_000})
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
+    assert len(pictures.read_text(data)["parameters"]) == pictures.MAX_TEXT
 
 
 @settings(max_examples=60, deadline=None)
