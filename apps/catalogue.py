@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
+from studio import files
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
@@ -216,9 +216,7 @@ def _progress(download: Download | None) -> Json | None:
 
 def inbox(studio: Studio) -> Path:
     """A new private folder for one file; whoever asks for it removes it."""
-    parent = studio.config.cache / "inbox"
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Path(tempfile.mkdtemp(dir=parent))
+    return files.make(files.draft(studio.config.cache / "inbox" / "file"))
 
 
 def plain_name(name: str) -> str:
