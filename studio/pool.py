@@ -95,8 +95,9 @@ class Pool:
         """Ends every worker, busy or not, all at the same time; none is begun from now on."""
         self._closed.set()
         with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
-        threads = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
+            ends = [worker.kill if id_ in self._leased else worker.close for id_, worker in self._workers.items()]
+            self._workers = {}
+        threads = [threading.Thread(target=end, daemon=True) for end in ends]
         for thread in threads:
             thread.start()
         for thread in threads:
