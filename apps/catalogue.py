@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,11 +19,11 @@ from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
 from apps.uploads import announced, receive
+from studio import files
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.engines.base import ENGINES
 from studio.errors import InvalidTask, NotAllowed, OfflineError
-from studio.limits import LIMITS
 from studio.studio import Studio
 from studio.trainings import TRAINER
 from studio.weights import packs
@@ -216,9 +215,7 @@ def _progress(download: Download | None) -> Json | None:
 
 def inbox(studio: Studio) -> Path:
     """A new private folder for one file; whoever asks for it removes it."""
-    parent = studio.config.cache / "inbox"
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Path(tempfile.mkdtemp(dir=parent))
+    return files.make(files.draft(studio.config.cache / "inbox" / "file"))
 
 
 def plain_name(name: str) -> str:
@@ -253,7 +250,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         folder = inbox(studio)
         try:
             path = folder / plain_name(name)
-            await receive(request.stream(), path, announced(request), LIMITS[studio.config.mode].floor)
+            await receive(request.stream(), path, announced(request), studio.limits.floor)
             cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80])
         finally:
             shutil.rmtree(folder, ignore_errors=True)

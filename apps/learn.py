@@ -25,7 +25,6 @@ from apps.lab import label
 from apps.turns import Bulkhead, Owner, own_run, seen_by
 from apps.uploads import announced, receive
 from studio.errors import Cancelled, InvalidTask, NotFound, QueueFull
-from studio.limits import LIMITS
 from studio.ops import pictures
 from studio.studio import Studio
 from studio.tasks import MAX_SEED
@@ -79,7 +78,7 @@ class Question(BaseModel):
 
 def add_routes(face: APIRouter, studio: Studio) -> None:
     """Adds them to the page's own routes, under /face."""
-    shared, limits = studio.can("share"), LIMITS[studio.config.mode]
+    shared, limits = studio.can("share"), studio.limits
     questions = Bulkhead("questions to a model", places=4, waiting=8, each=12 if shared else 3)
     arrivals = Bulkhead("archives", places=8, waiting=0, each=1)
     reading = Bulkhead("archives", places=1, waiting=8, each=1)
@@ -152,15 +151,22 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
 
     @face.get("/explore/{id}")
     def subject(id: str, owner: Owner) -> Json:
-        return about(studio, own_subject(studio, id, owner))
+        return about(studio, id, seen_by(studio, owner))
 
     @face.post("/explore/{id}")
     async def explore(request: Request, id: str, question: Question, owner: Owner) -> Json:
         def asked(is_cancelled: Callable[[], bool]) -> Json:
             began = time.monotonic()
-            named = {name: getattr(question, name) for name in ("image", "other", "third")}
-            subject = own_subject(studio, id, owner)
-            result = studio.explore(subject, question.op, question.args or {}, **named)
+            result = studio.explore(
+                id,
+                question.op,
+                question.args,
+                image=question.image,
+                other=question.other,
+                third=question.third,
+                owner=seen_by(studio, owner),
+                is_cancelled=is_cancelled,
+            )
             images = [
                 "data:image/png;base64," + base64.b64encode(pictures.encode_png(image)).decode()
                 for image in result.images
@@ -205,11 +211,6 @@ def visible(studio: Studio, family: str | None, owner: str) -> Sequence[Run]:
     return studio.runs.list(family=family, owner=seen_by(studio, owner))
 
 
-def own_subject(studio: Studio, id: str, owner: str) -> str:
-    """The id of a card, or of a run of that owner's. Raises NotFound."""
-    return id if id in studio.store.cards() else own_run(studio, id, owner).id
-
-
 def texts() -> Json:
     """All explanations, by name; from `assets/learn/*.toml`."""
     found: Json = {}
@@ -249,9 +250,9 @@ def remaining(run: Run) -> float | None:
     return run.seconds / run.step * max(0, run.total - run.step)
 
 
-def about(studio: Studio, id_: str) -> Json:
-    """What a lab needs to know of a card's or a run's model."""
-    card = studio.explored(id_)
+def about(studio: Studio, id_: str, owner: str | None = None) -> Json:
+    """What a lab needs to know of a card's or a run's model. Raises NotFound, with an `owner` also for another's."""
+    card = studio.explored(id_, owner)
     known = id_ in studio.store.cards()
     folder = studio.store.path(card) if known else studio.runs.model(id_)
     return {
@@ -326,7 +327,7 @@ def require_share(studio: Studio, size: int) -> None:
     """Raises QueueFull where all zips together would be more than the mode keeps."""
     from studio.train import sources
 
-    most = LIMITS[studio.config.mode].bytes
+    most = studio.limits.bytes
     held = sum(file.stat().st_size for file in sources.upload_path(studio.config.home, "x").parent.glob("*.zip"))
     if held + size > most:
         raise QueueFull("The studio holds as many pictures as it may.", "Try again later; old ones go by and by.")

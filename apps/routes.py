@@ -21,7 +21,8 @@ from starlette.requests import ClientDisconnect
 
 from apps import catalogue, compress, files, learn
 from apps.turns import Bulkhead, Owner, own_job
-from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError
+from apps.visitors import GONE
+from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError, TooSlow
 from studio.jobs import id_of
 from studio.library import Asset
 from studio.ops import pictures
@@ -40,7 +41,7 @@ STYLES = ("theme.css", "work.css", "lab.css", "vae.css", "difflab.css", "gan.css
 SEEN = ("id", "state", "place", "step", "total", "phase", "seconds", "remaining", "message", "hint", "artifact")
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
-_CODES: dict[type[StudioError], int] = {NotFound: 404, QueueFull: 429, InvalidImage: 422, DiskFull: 507}
+_CODES: dict[type[StudioError], int] = {NotFound: 404, QueueFull: 429, InvalidImage: 422, TooSlow: 504, DiskFull: 507}
 RETRY_S = 2
 
 
@@ -128,11 +129,24 @@ def router(studio: Studio) -> APIRouter:
         studio.pool.unload_all()
         return {}
 
+    @face.post("/leave")
+    def leave(owner: Owner) -> Response:
+        """Ends a visit; the next request is another visitor's."""
+        end_visit(studio, owner)
+        return Response("{}", media_type="application/json", headers={"Set-Cookie": GONE})
+
     files.add_routes(face, studio)
     catalogue.add_routes(face, studio)
     compress.add_routes(face, studio)
     learn.add_routes(face, studio)
     return face
+
+
+def end_visit(studio: Studio, owner: str) -> None:
+    """Removes what a visitor made and brought; where all share one library, nothing."""
+    if owner and not studio.can("share"):
+        studio.leave(owner)
+        learn.forget_zips(studio, owner)
 
 
 def add_handlers(app: FastAPI) -> None:

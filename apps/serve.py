@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -42,6 +43,8 @@ animation:a 1.4s ease-in-out infinite alternate}
 .then(r=>r.ready?location.reload():setTimeout(look,250),()=>setTimeout(look,500));look()</script></html>"""
 
 READY_S = 60.0
+# How long a visitor's things wait for them after their last page was closed.
+STAY_S = {"space": 6 * 3600.0, "kiosk": 60.0}
 BACKLOG = 128
 
 # In the page's head from the first byte on, so that nothing flashes and every piece finds its script.
@@ -150,19 +153,11 @@ def create_app(studio: Studio) -> Any:
         blocked_paths=[str(studio.config.home)],
     )
     mount: Any = app.router.routes.pop()  # answers everything, so what replaces some of it has to come first
-    for router in sessions.routers(mount.app, None if is_local else leave(studio)):
+    leave = None if is_local else (partial(routes.end_visit, studio), STAY_S[studio.config.mode])
+    for router in sessions.routers(mount.app, leave):
         app.include_router(router)
     app.router.routes.append(mount)
     return app
-
-
-STAY_S = {"space": 900.0, "kiosk": 60.0}
-"""How long a visitor's things wait for them after their last page was closed."""
-
-
-def leave(studio: Studio) -> tuple[Callable[[str], object], float]:
-    """What ends a visit, and after how long."""
-    return getattr(studio, "leave", lambda owner: None), STAY_S[studio.config.mode]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from studio.config import Config
 
 LOCAL = "local"
 COOKIE = "studio"
+GONE = f"{COOKIE}=; Path=/; Max-Age=0"
 KEY = "visitors.key"
 SPACE_S = 7 * 86_400  # as long as a space keeps results
 NEW_AT_ONCE = 20  # visitors of one address

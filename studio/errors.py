@@ -76,6 +76,10 @@ class QueueFull(StudioError):
     """As many jobs wait as the queue holds; the HTTP face answers 429."""
 
 
+class TooSlow(StudioError):
+    """An answer took longer than it may in this mode."""
+
+
 class WorkerDied(StudioError):
     """The process that ran the model ended by itself (killed, out of memory, crashed)."""
 

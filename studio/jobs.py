@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from studio import files
 from studio.database import Database
 from studio.errors import Cancelled, NotFound, QueueFull, StudioError
 from studio.limits import turns
@@ -146,6 +147,7 @@ class Jobs:
         limit: how many jobs may wait. A full queue still takes one of each owner who has none in it, up to as many
             again, so that nobody is locked out by another.
         each: how many jobs of one lane an owner may have unfinished.
+        floor: bytes that have to be free on the disk for a job to be taken.
         on_end: called with each job that ended; may raise StudioError, then it is called again later.
     """
 
@@ -156,12 +158,14 @@ class Jobs:
         limit: int = 16,
         *,
         each: int = 1_000_000,
+        floor: int = 0,
         on_end: OnEnd = lambda _: None,
     ) -> None:
         self._db = Database(home / "jobs.db", _MIGRATIONS)
         self._execute = execute
         self._limit = limit
         self._each = each
+        self._home, self._floor = home, floor
         self._on_end = on_end
         self._app = own_mark()
         self._live: dict[str, Live] = {}
@@ -188,6 +192,7 @@ class Jobs:
 
         Raises QueueFull where `limit` jobs wait already or the owner has `each` unfinished, and DiskFull.
         """
+        files.require_room(self._home, 0, self._floor)
         id_ = uuid.uuid4().hex
         counts = (
             "SELECT COALESCE(SUM(state = 'queued'), 0), COALESCE(SUM(state = 'queued' AND owner = :owner), 0), "

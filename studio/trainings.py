@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -150,7 +150,13 @@ class Trainings:
 
     def leave(self, owner: str) -> None:
         """Deletes an owner's runs and the pictures that were brought in for them. Their jobs have ended by now."""
-        gone = self._runs.list(owner=owner)
+        self._delete(self._runs.list(owner=owner))
+
+    def tidy(self, before: float) -> None:
+        """Deletes runs that were last at work before that time, seconds since the epoch."""
+        self._delete([run for run in self._runs.list() if run.updated < before])
+
+    def _delete(self, gone: Sequence[Run]) -> None:
         for run in gone:
             if run.state not in AT_WORK:
                 self._runs.delete(run.id)

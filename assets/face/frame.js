@@ -37,13 +37,15 @@ studio.kinds.post = ({ props, trigger }) => {
   studio.send = (parcel) => trigger("send", parcel);
   return { update: (value) => { studio.targets = value.targets || []; studio.abilities = value.abilities || []; for (const widget of Object.values(studio.named)) widget.redraw?.(); if (value.idle) watchIdle(value.idle); } };
 };
-// A kiosk forgets: after some quiet time what this browser remembers is wiped for the next visitor.
+// A kiosk forgets: after some quiet time the visit ends, and with it what the visitor made and this browser remembers.
 const watchIdle = (seconds) => {
-  let last = Date.now();
+  let last = 0; // nobody has touched anything yet
   for (const name of ["pointerdown", "keydown", "wheel", "touchstart"]) addEventListener(name, () => { last = Date.now(); }, { passive: true });
-  setInterval(() => {
-    if (Date.now() - last < seconds * 1000 || !Object.keys(localStorage).some((key) => key.startsWith("studio"))) return;
+  setInterval(async () => {
+    if (!last || Date.now() - last < seconds * 1000) return;
+    last = 0;
     for (const key of Object.keys(localStorage)) if (key.startsWith("studio")) localStorage.removeItem(key);
+    await studio.ask("leave", { method: "POST" });
     location.reload();
   }, 5000);
 };

@@ -126,7 +126,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
     const buttons = [];
     if (asked) buttons.push(h("button", { type: "button", class: "cancel", disabled: true }, "Starting …"));
     else if (BUSY.includes(state)) buttons.push(h("button", { type: "button", class: "cancel", onclick: () => act("pause") }, state === "waiting" ? "Do not start" : "Pause"));
-    else if (["paused", "interrupted"].includes(state)) buttons.push(h("button", { type: "button", class: "primary", onclick: () => act("continue") }, "Continue"), h("button", { type: "button", class: "quiet again", onclick: start }, "Start a new one"));
+    else if (["paused", "interrupted", "damaged"].includes(state)) buttons.push(h("button", { type: "button", class: "primary", onclick: () => act("continue") }, "Continue"), h("button", { type: "button", class: "quiet again", onclick: start }, "Start a new one"));
     else buttons.push(h("button", { type: "button", class: "primary", onclick: (event) => { if (event.detail < 2) start(); } }, "Train", h("span", { class: "keys" }, "Ctrl ⏎")),
       state === "finished" ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue", run.minutes ? { minutes: run.minutes * 2 } : { steps: run.steps * 2 }) }, "Train on, twice as long") : null,
       state === "failed" && run.step ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue") }, "Try to continue") : null);
@@ -317,7 +317,7 @@ studio.kinds.watch = ({ root, props }) => {
     const busy = run.state === "running";
     bar.hidden = !busy; bar.classList.toggle("unknown", busy && !run.step);
     bar.firstElementChild.style.width = run.step ? `${Math.min(100, (100 * run.step) / Math.max(1, run.total))}%` : "";
-    studio.fill(trouble, ["failed", "interrupted"].includes(run.state) && run.message ? studio.problem(run) : null, (run.warnings || []).map((one) => h("div", { class: "problem", role: "status" }, one.sentence, " ", h("span", { class: "hint" }, one.advice))), note ? studio.problem(note) : null);
+    studio.fill(trouble, ["failed", "interrupted", "damaged"].includes(run.state) && run.message ? studio.problem(run) : null, (run.warnings || []).map((one) => h("div", { class: "problem", role: "status" }, one.sentence, " ", h("span", { class: "hint" }, one.advice))), note ? studio.problem(note) : null);
     samples(); curves(); actions(); details();
   };
   studio.fill(root, empty());

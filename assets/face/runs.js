@@ -2,7 +2,7 @@
 studio.kinds.runs = ({ root }) => {
   const { h } = studio;
   const LABS = { vae: "VAE lab", gan: "GAN lab", "diffusion-lab": "Diffusion lab" }, TABS = { vae: "VAE", gan: "GAN", "diffusion-lab": "Diffusion" };
-  const WORDS = { waiting: "waiting", running: "training", paused: "paused", finished: "finished", failed: "stopped", interrupted: "interrupted" };
+  const WORDS = { waiting: "waiting", running: "training", paused: "paused", finished: "finished", failed: "stopped", interrupted: "interrupted", damaged: "damaged" };
   let runs = [], command = "", can = {}, filter = "", family = "", chosen = [], curves = {}, metric = "", log = false, problem = null, opened = null, sure = null;
   root.className = "face runs";
   const ids = () => { try { return JSON.parse(studio.remember("runs") || "[]").join(","); } catch { return ""; } };

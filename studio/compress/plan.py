@@ -75,6 +75,7 @@ class Anatomy:
         shrink: pixels per latent along a side (1 for detectors and segmenters).
         bytes_per_px: of the largest arrays in between, for a picture's pixel, fp32.
         heads: attention heads at full latent resolution, 0 where there is no attention there.
+        attention: heads of the widest attention, and the pixels a side that one of its places stands for; 0 without.
     """
 
     engine: str
@@ -83,6 +84,7 @@ class Anatomy:
     shrink: int = 1
     bytes_per_px: float = 200.0
     heads: int = 0
+    attention: tuple[int, int] = (0, 0)
 
     @property
     def weights(self) -> int:
@@ -158,7 +160,40 @@ def predict(model: Anatomy, name: str, side: int | None = None, tile: int = 0, s
     tokens = (wide / model.shrink) ** 2
     attention = 2 * 4 * model.heads * tokens**2 / max(1, slices) if model.heads else 0.0
     base = cost.base + EXTRA.get((runtime, model.engine), 0)
-    return round(base + model.weights * held(runtime, precision) + cost.activations * max(between, attention))
+    peak = base + model.weights * held(runtime, precision)
+    if runtime in SLICING:  # torch holds scores only where it is told to slice
+        return round(peak + cost.activations * max(between, attention))
+    return round(peak + cost.activations * between + _scores(model, wide))
+
+
+def _scores(model: Anatomy, side: int) -> float:
+    """Bytes of a graph's attention: a score for every pair of places and head, before and after the softmax, with the
+    prompt and without. They are kept for the next step, beside what the decoder keeps."""
+    heads, px = model.attention
+    return 2 * 2 * 4 * heads * (side / px) ** 4 if heads else 0.0
+
+
+def need(card: Card, folder: Path, width: int | None, height: int | None, budget: int) -> int:
+    """Bytes at peak of a process that paints a picture of that size in px; None is the model's own side.
+
+    Raises OutOfMemory where that is more than the budget, whatever is saved, and says which size would fit.
+    """
+    model = anatomy(card, folder)
+    place = card.options.get("fast")
+    name = f"{place['runtime']}-{place['precision']}" if place else "torch-fp32"
+
+    def peak(side: int) -> int:
+        return predict(model, name, side, *saving(model, name, side, budget))
+
+    side = math.isqrt((width or model.side) * (height or model.side))
+    if (least := peak(side)) <= budget:
+        return least
+    fits = next((size for size in range(side // 64 * 64, 0, -64) if peak(size) <= budget), 0)
+    raise OutOfMemory(
+        f"A picture of {width or model.side} × {height or model.side} px with {card.title} needs about "
+        f"{least // MB} MB of memory; the studio may use {budget // MB} MB.",
+        f"Up to about {fits} × {fits} px would fit." if fits else "Choose a smaller model or allow more memory.",
+    )
 
 
 def held(runtime: str, precision: str) -> float:
@@ -231,10 +266,13 @@ def _diffusion(card: Card, folder: Path) -> Anatomy:
     side = int(card.options.get("size", (sample[0] if isinstance(sample, list) else sample) * shrink))
     # At full resolution a decoder holds the input, the output and a normalised copy of its widest layer there.
     per_px = 4.0 * (widths[0] if is_tiny else 2 * widths[0]) * 3
-    first = str((unet.get("down_block_types") or [""])[0])
     dims = unet.get("attention_head_dim", 8)
-    heads = int(dims[0] if isinstance(dims, list) else dims) if "CrossAttn" in first else 0
-    return Anatomy("diffusion", parts, side, shrink, per_px, heads)
+    blocks = [str(block) for block in unet.get("down_block_types") or ()]
+    level = next((level for level, block in enumerate(blocks) if "CrossAttn" in block), None)
+    if level is None:
+        return Anatomy("diffusion", parts, side, shrink, per_px)
+    heads = int(dims[min(level, len(dims) - 1)] if isinstance(dims, list) else dims)
+    return Anatomy("diffusion", parts, side, shrink, per_px, 0 if level else heads, (heads, shrink * 2**level))
 
 
 def _yolo(card: Card, folder: Path) -> Anatomy:

@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studio import files
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, InvalidTask
 
@@ -124,16 +124,15 @@ class Variants:
 
         Call `describe` before the end. Raises DiskFull.
         """
-        runtime_precision = split_name(name)
+        split_name(name)
         place = self._root / card_id / key
-        stage = place / f".{'-'.join(runtime_precision)}.{uuid.uuid4().hex[:8]}"
+        stage = files.make(files.draft(place / name))
         try:
-            stage.mkdir(parents=True)
             yield stage
             if self._read(stage) is None:
                 raise IntegrityError(f"The variant {name} is not whole.", "Convert it again.")
             _discard(place / name)
-            stage.replace(place / name)
+            files.publish(stage, place / name)
         except OSError as error:
             raise DiskFull(f"{name} could not be saved: {error.strerror}.", "Free some room on the disk.") from error
         finally:

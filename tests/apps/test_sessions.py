@@ -102,7 +102,8 @@ def test_a_value_that_a_control_does_not_take_is_refused(client, gradio):
 
 
 @pytest.mark.parametrize(
-    "path", ["queue/join", "queue/data", "cancel", "reset", "run/other", "call/x", "api/predict", f"heartbeat/{33 * 'x'}"]
+    "path",
+    ["queue/join", "queue/data", "cancel", "reset", "run/other", "call/x", "api/predict", f"heartbeat/{33 * 'x'}"],
 )
 def test_the_rest_of_gradio_is_closed(client, path):
     assert client.post(f"/gradio_api/{path}", json={}).status_code in (404, 405)
