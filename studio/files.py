@@ -126,7 +126,8 @@ def sweep(folder: Path) -> int:
     count = 0
     for root, folders, files in os.walk(folder):
         left = [name for name in (*folders, *files) if _is_left(Path(root), name)]
-        folders[:] = [name for name in folders if name not in left]
+        # The files of a model may be called whatever they like.
+        folders[:] = [] if Path(root).name == "models" else [name for name in folders if name not in left]
         for name in left:
             path = Path(root, name)
             if path.is_dir() and not path.is_symlink():

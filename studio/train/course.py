@@ -284,9 +284,12 @@ class Course:
             (stage / "facts.json").write_text(json.dumps(facts, indent=1, default=float) + "\n", encoding="utf-8")
             old = self.folder / f"{MODEL}.old"
             shutil.rmtree(old, ignore_errors=True)
+            for path in (*stage.rglob("*"), stage):
+                files.sync(path)
             if place.exists():
                 os.replace(place, old)
             os.replace(stage, place)
+            files.sync(self.folder)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise _no_room(error, "The model could not be saved") from error
