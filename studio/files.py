@@ -101,17 +101,19 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def publish(stage: Path, place: Path) -> None:
-    """Makes a folder of finished files appear at `place`, synced. Raises FileExistsError where something is there."""
-    for path in sorted(stage.rglob("*")):
-        sync(path)
-    sync(stage)
+    """Makes a folder of finished files appear at `place`, synced.
+
+    Raises FileExistsError where something is there, DiskFull, StudioError.
+    """
     try:
+        for path in (*sorted(stage.rglob("*")), stage):
+            sync(path)
         os.rename(stage, place)
+        sync(place.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES) and place.exists():
             raise FileExistsError(errno.EEXIST, "it is there already", str(place)) from error
         raise refusal(place.name, error) from error
-    sync(place.parent)
 
 
 def draft(path: Path, kind: str = "part") -> Path:
@@ -124,7 +126,8 @@ def sweep(folder: Path) -> int:
     count = 0
     for root, folders, files in os.walk(folder):
         left = [name for name in (*folders, *files) if _is_left(Path(root), name)]
-        folders[:] = [name for name in folders if name not in left]
+        # The files of a model may be called whatever they like.
+        folders[:] = [] if Path(root).name == "models" else [name for name in folders if name not in left]
         for name in left:
             path = Path(root, name)
             if path.is_dir() and not path.is_symlink():

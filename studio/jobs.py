@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -258,7 +258,7 @@ class Jobs:
         """Newest first; unfinished jobs among them."""
         where, values = ("WHERE owner = ?", [owner]) if owner is not None else ("", [])
         rows = self._db.rows(f"SELECT * FROM job {where} ORDER BY rowid DESC LIMIT ?", (*values, limit))
-        return [self._snapshot(row) for row in rows]
+        return self._snapshots(rows)
 
     def forget(self, before: float = math.inf, owner: str | None = None) -> None:
         """Clears jobs that ended before that time (seconds since the epoch) from the history, all or an owner's."""
@@ -280,13 +280,13 @@ class Jobs:
             "SELECT * FROM job WHERE state IN ('running', 'queued') AND app = ? ORDER BY state DESC, rowid",
             (self._app,),
         )
-        jobs = [self._snapshot(row) for row in rows if owner is None or row["owner"] == owner]
+        jobs = self._snapshots(row for row in rows if owner in (None, row["owner"]))
         return sorted((job for job in jobs if not job.is_finished), key=lambda job: (job.state == "queued", job.place))
 
     def waiting(self) -> list[Snapshot]:
         """Waiting and running jobs of all apps on this home."""
         rows = self._db.rows("SELECT * FROM job WHERE state IN ('running', 'queued') ORDER BY rowid")
-        return [self._snapshot(row) for row in rows]
+        return self._snapshots(rows)
 
     def leave(self, owner: str, seconds: float = 15.0) -> bool:
         """Cancels an owner's jobs and says whether all of them have ended, waiting so long for those at work."""
@@ -324,9 +324,9 @@ class Jobs:
         while not self._closing:
             try:
                 self._tend()
-                id_ = self._next(lane)
-                if id_ is not None:
-                    self._run(id_, lane)
+                _, waiting = self._queues()[lane]
+                if waiting:
+                    self._run(waiting[0], lane)
                     continue
                 trouble, pause = "", RETRY_S if self._ended else 0.5
             except Exception as error:  # the lane's border: it must be there for the next job
@@ -336,17 +336,25 @@ class Jobs:
             with self._changed:
                 self._changed.wait(pause)
 
-    def _next(self, lane: str) -> str | None:
-        order = self._order(lane)
-        return order[0] if order else None
-
-    def _order(self, lane: str) -> list[str]:
-        """Ids of the waiting jobs of a lane, in the order they are run."""
-        rows = self._db.rows(
-            f"SELECT id, owner FROM job WHERE state = 'queued' AND app = :app AND {_IN_LANE} ORDER BY rowid",
-            {"app": self._app, "lane": json.dumps(LANES[lane])},
+    def _queues(self) -> dict[str, tuple[int, list[str]]]:
+        """For each lane how many jobs are at work, and the ids of those that wait, in the order they are run."""
+        query = (
+            "SELECT id, owner, state, json_extract(task, '$.task') AS kind FROM job "
+            "WHERE state IN ('queued', 'running') AND app = ? ORDER BY rowid"
         )
-        return turns([(row["id"], row["owner"]) for row in rows if row["id"] not in self._ended], self._served[lane])
+        rows = [row for row in self._db.rows(query, (self._app,)) if row["id"] not in self._ended]
+        queues = {}
+        for lane, kinds in LANES.items():
+            own = [row for row in rows if row["kind"] in kinds]
+            waiting = [(row["id"], row["owner"]) for row in own if row["state"] == "queued"]
+            queues[lane] = len(own) - len(waiting), turns(waiting, self._served[lane])
+        return queues
+
+    def _places(self) -> dict[str, int]:
+        """How many jobs come before each one that waits."""
+        return {
+            id_: at_work + place for at_work, order in self._queues().values() for place, id_ in enumerate(order)
+        }
 
     def _run(self, id_: str, lane: str) -> None:
         with self._taking:
@@ -447,7 +455,11 @@ class Jobs:
         with self._changed:
             self._changed.notify_all()
 
-    def _snapshot(self, row: sqlite3.Row) -> Snapshot:
+    def _snapshots(self, rows: Iterable[sqlite3.Row]) -> list[Snapshot]:
+        places = self._places()
+        return [self._snapshot(row, places) for row in rows]
+
+    def _snapshot(self, row: sqlite3.Row, places: Mapping[str, int] | None = None) -> Snapshot:
         end = row["finished"] or time.time()
         shot = Snapshot(
             row["id"],
@@ -467,21 +479,12 @@ class Jobs:
             return _ended(shot, unsaved)
         live = self._live.get(shot.id)
         if shot.state == "queued":
-            return replace(shot, place=self._place(shot) if row["app"] == self._app else 0)
+            return replace(shot, place=(self._places() if places is None else places).get(shot.id, 0))
         if live is None or shot.is_finished:
             return shot
         return replace(
             shot, step=live.step, total=live.total, phase=live.phase, preview=live.preview, remaining=live.remaining()
         )
-
-    def _place(self, shot: Snapshot) -> int:
-        order = self._order(shot.task.lane)
-        at_work = self._db.rows(
-            f"SELECT id FROM job WHERE app = :app AND state = 'running' AND {_IN_LANE}",
-            {"app": self._app, "lane": json.dumps(LANES[shot.task.lane])},
-        )
-        ahead = sum(row["id"] not in self._ended for row in at_work)
-        return ahead + (order.index(shot.id) if shot.id in order else 0)
 
 
 def _ended(shot: Snapshot, outcome: Outcome) -> Snapshot:

@@ -53,7 +53,7 @@ class Pool:
         """The worker of that card, loaded; whoever else wants the same card waits. It is left loaded, unless it died.
 
         Args:
-            need: bytes at peak that the work will take; what was measured or the card says where None.
+            need: bytes at peak that the work will take, where that depends on what is asked; else what was measured.
 
         Raises OutOfMemory before anything is loaded when the card cannot fit, what the engine's loading raises, and
         Cancelled while waiting, or once the pool is closed.
@@ -67,7 +67,8 @@ class Pool:
                     self._leased.pop(card.id, None)
                     known = self._workers.get(card.id)
                     if known is not None and known.alive:
-                        self._remember(card, known.memory)
+                        if need is None:  # else it was an unusual size's
+                            self._remember(card, known.memory)
                     else:
                         self._drop(card.id)
 

@@ -332,13 +332,14 @@ class Studio:
             yield engine
 
     def _need(self, card: Card, task: Task) -> int | None:
-        """Bytes at peak that a picture of that size takes, None where that is not known. Raises OutOfMemory."""
-        if not isinstance(task, Generate):
-            return None
-        try:
-            return plan.need(card, self.store.path(card), task.width, task.height, self.pool.budget)
-        except Unsupported:
-            return None
+        """Bytes at peak that a picture larger than usual takes, None for all else. Raises OutOfMemory."""
+        if not isinstance(task, Generate) or ("fast" not in card.options and self.device.accelerator != "cpu"):
+            return None  # torch may have found a GPU, whose memory is another
+        usual, budget = self.pool.predicted(card), self.pool.budget
+        with suppress(Unsupported):
+            need = plan.need(card, self.store.path(card), task.width, task.height, usual, budget)
+            return need if need > usual else None
+        return None
 
     def _compare(self, card: Card, task: Compare, live: Live) -> str:
         def step(done: int, total: int, phase: str) -> None:

@@ -19,7 +19,7 @@ from studio.database import Database
 from studio.device import Device
 from studio.engines.base import Report, Result
 from studio.errors import Cancelled, Unsupported
-from studio.tasks import Explore, Generate, Task
+from studio.tasks import Explore, Generate, Task, Train
 
 
 class FakeReport:
@@ -54,7 +54,8 @@ class PacedEngine:
     """A real engine in a real worker, as slow or as broken as the prompt says.
 
     Prompts: "slow" (50 ms a step), "crash" (an ordinary bug), "die" (killed as by the system), "deaf" (says nothing),
-    "refuse" (a StudioError). Anything else paints a picture from the seed. A question takes 20 ms a step.
+    "refuse" (a StudioError). Anything else paints a picture from the seed. A question and a
+    training take 20 ms a step.
     """
 
     def __init__(self, card: Card, folder: Path, device: Device) -> None:
@@ -63,11 +64,11 @@ class PacedEngine:
         self._ballast = np.ones(int(card.options.get("megabytes", 0)) * 2**17)
 
     def run(self, task: Task, report: Report) -> Result:
-        if isinstance(task, Explore):
-            for step in range(int(task.args.get("steps", 1))):
-                report.progress(step, 0, "asked")
+        if isinstance(task, (Explore, Train)):
+            for step in range(int(task.args.get("steps", 1)) if isinstance(task, Explore) else task.steps or 1):
+                report.progress(step, 0, "step")
                 time.sleep(0.02)
-            return Result(data={"op": task.op})
+            return Result(data={"op": task.op} if isinstance(task, Explore) else {})
         assert isinstance(task, Generate)
         steps = task.steps or 1
         for step in range(steps):

@@ -61,6 +61,15 @@ def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_stays(tmp_
     assert stage.is_dir()
 
 
+def test_the_files_of_a_model_are_never_swept(tmp_path):
+    file = tmp_path / "models" / "mine" / "weights.part"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    os.utime(file, (1, 1))
+    assert files.sweep(tmp_path) == 0
+    assert file.exists()
+
+
 def test_folders_are_for_this_user_only(tmp_path):
     files.make(tmp_path / "home" / "assets")
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("home", "home/assets")] == [0o700, 0o700]

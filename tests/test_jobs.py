@@ -175,8 +175,8 @@ def test_the_end_of_a_job_is_told_once_it_could_be_written_down(tmp_path, work):
 
 def test_a_bug_in_the_queue_itself_does_not_end_its_lane(jobs, work, monkeypatch):
     work.release.set()
-    order, broken = jobs._order, [True]
-    monkeypatch.setattr(jobs, "_order", lambda lane: 1 / 0 if broken else order(lane))
+    queues, broken = jobs._queues, [True]
+    monkeypatch.setattr(jobs, "_queues", lambda: 1 / 0 if broken else queues())
     time.sleep(0.7)  # it stumbles at least once
     broken.clear()
     assert finish(jobs, jobs.submit(TASK, "card")).state == "done"

@@ -1,6 +1,7 @@
 import multiprocessing
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -295,7 +296,7 @@ def test_home_and_cache_are_for_their_user_only(config):
 
 def test_a_picture_too_large_for_the_memory_is_refused_before_a_model_is_loaded(config):
     real = config.model_copy(update={"models": ROOT / "models", "memory_mb": 1000})
-    studio = Studio(real, DEVICE)
+    studio = Studio(real, replace(DEVICE, accelerator="auto"))
     studio.start()
     job = finish(studio, studio.submit("starter-text-to-image", {"prompt": "x", "width": 2048, "height": 2048}))
     assert (job.state, job.error) == ("failed", "OutOfMemory")

@@ -232,6 +232,7 @@ studio.kinds.watch = ({ root, props }) => {
     waiting: () => run.place ? `Waits for another training to end (${run.place} before it).` : "About to start.",
     running: () => run.step ? `${{ looking: "Looking at the held-out pictures", recording: "Saving the record" }[run.phase] || "Training"}: step ${run.step.toLocaleString()} of ${run.steps ? "" : "about "}${run.total.toLocaleString()}, ${studio.seconds(run.seconds)} so far${left(run.remaining)}` : `${run.phase ? run.phase[0].toUpperCase() + run.phase.slice(1) : "Loading"} …`,
     paused: () => `Paused at step ${run.step.toLocaleString()}. Continue goes on exactly from here.`,
+    damaged: () => "Its record is damaged.",
     interrupted: () => `Interrupted at about step ${run.step.toLocaleString()}.`,
     finished: () => `Finished: ${run.step.toLocaleString()} steps in ${studio.seconds(run.seconds)}.`,
     failed: () => `Stopped at step ${run.step.toLocaleString()}.`,

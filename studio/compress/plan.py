@@ -173,25 +173,30 @@ def _scores(model: Anatomy, side: int) -> float:
     return 2 * 2 * 4 * heads * (side / px) ** 4 if heads else 0.0
 
 
-def need(card: Card, folder: Path, width: int | None, height: int | None, budget: int) -> int:
+def need(card: Card, folder: Path, width: int | None, height: int | None, usual: int, budget: int) -> int:
     """Bytes at peak of a process that paints a picture of that size in px; None is the model's own side.
+
+    Args:
+        usual: bytes at peak with a picture of the model's own size; what a larger one needs comes on top.
 
     Raises OutOfMemory where that is more than the budget, whatever is saved, and says which size would fit.
     """
     model = anatomy(card, folder)
     place = card.options.get("fast")
     name = f"{place['runtime']}-{place['precision']}" if place else "torch-fp32"
+    own = predict(model, name)
 
     def peak(side: int) -> int:
-        return predict(model, name, side, *saving(model, name, side, budget))
+        return usual + max(0, predict(model, name, side, *saving(model, name, side, budget)) - own)
 
-    side = math.isqrt((width or model.side) * (height or model.side))
+    wide, high = width or model.side, height or model.side
+    side = math.isqrt(wide * high)
     if (least := peak(side)) <= budget:
         return least
     fits = next((size for size in range(side // 64 * 64, 0, -64) if peak(size) <= budget), 0)
     raise OutOfMemory(
-        f"A picture of {width or model.side} × {height or model.side} px with {card.title} needs about "
-        f"{least // MB} MB of memory; the studio may use {budget // MB} MB.",
+        f"A picture of {wide} × {high} px with {card.title} needs about {least // MB} MB of memory; the studio may use "
+        f"{budget // MB} MB.",
         f"Up to about {fits} × {fits} px would fit." if fits else "Choose a smaller model or allow more memory.",
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -32,7 +33,10 @@ from studio.train.loop import step_generator
 from studio.train.runs import MODEL, plain, read_metrics
 from studio.train.trainee import Trainee
 
+log = logging.getLogger(__name__)
+
 LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
+MOST_ROWS = 1000  # lines of the curves that are held while the disk is full
 EXPLODED = 1000.0
 """How many times its best running mean a loss may reach (losses below 1 count as 1)."""
 
@@ -131,6 +135,7 @@ class Course:
         self._rate = descent.schedule(plan.schedule)
         self._set_progress: Callable[[float], None] = getattr(trainee, "set_progress", lambda progress: None)
         self._sums: dict[str, list[float]] = {}
+        self._rows: list[dict[str, Any]] = []  # not written yet
         self._logged = self._kept = self._started = time.monotonic()
         self._before = self._looked = self._cost = 0.0
 
@@ -150,7 +155,7 @@ class Course:
                 self._step()
                 self._look_if_due()
                 if time.monotonic() - self._kept > self.plan.keep_s:
-                    self._keep()
+                    self._keep_if_possible()
                 self.watcher.progress(self.at.step, self.total(), "training")
         except Cancelled:
             self._log()
@@ -284,9 +289,12 @@ class Course:
             (stage / "facts.json").write_text(json.dumps(facts, indent=1, default=float) + "\n", encoding="utf-8")
             old = self.folder / f"{MODEL}.old"
             shutil.rmtree(old, ignore_errors=True)
+            for path in (*stage.rglob("*"), stage):
+                files.sync(path)
             if place.exists():
                 os.replace(place, old)
             os.replace(stage, place)
+            files.sync(self.folder)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise _no_room(error, "The model could not be saved") from error
@@ -312,6 +320,14 @@ class Course:
                 "Free some room, then press Continue.",
             ) from error
         self._kept = time.monotonic()
+
+    def _keep_if_possible(self) -> None:
+        """Writes the checkpoint, or tries again when the next one is due: the disk may have room by then."""
+        try:
+            self._keep()
+        except DiskFull as error:
+            log.warning("%s", error)
+            self._kept = time.monotonic()
 
     def _has_last(self) -> bool:
         return (self.folder / LAST).is_file()
@@ -357,12 +373,20 @@ class Course:
         self._logged = time.monotonic()
 
     def _write_row(self, metrics: Mapping[str, float]) -> None:
-        row = {"step": self.at.step, "seconds": round(self.at.seconds, 2), **plain(metrics)}
+        """Adds a line to the curves. Those that a full disk refuses wait for the next one, as long as there is one."""
+        self._rows.append({"step": self.at.step, "seconds": round(self.at.seconds, 2), **plain(metrics)})
+        lines = "".join(json.dumps(row) + "\n" for row in self._rows).encode()
         try:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with (self.folder / METRICS).open("ab", buffering=0) as file:
+                start = file.tell()
+                if file.write(lines) < len(lines):
+                    file.truncate(start)  # no half line
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise _no_room(error, "The curves could not be saved") from error
+            if not files.is_full(error) or len(self._rows) > MOST_ROWS:
+                raise _no_room(error, "The curves could not be saved") from error
+            return
+        self._rows = []
 
     def _last_metrics(self) -> dict[str, float | None]:
         """The last value of every name."""
