@@ -59,6 +59,8 @@ class Served:
 
     def end(self, seconds: float = 10) -> float | None:
         """Asks it to end; seconds until all its processes are gone, None where some had to be killed."""
+        if self._popen.poll() is not None:
+            return 0.0
         family = [self.process, *self.process.children(recursive=True)]
         began = time.monotonic()
         self._popen.send_signal(signal.SIGTERM)
