@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 
 from apps import files, pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view
+from apps.widgets import (
+    Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view, whole,
+)  # fmt: skip
 from studio import exports
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
@@ -54,7 +56,7 @@ def build(face: Face) -> None:
     start = job_flow(face, "detect", run, stage, inputs, submit, lambda artifact: show_found(studio, artifact))
 
     def example(data: Json, owner: str, card_id: str, _image: Any, *values: Any) -> list[Any]:
-        path = offered[int(data.get("index", 0)) % len(offered)]
+        path = offered[whole(data.get("index")) % len(offered)]
         sent = from_file(studio, path)
         fitting = fitting_card(studio, path, card_id)
         return [sent, fitting, start(owner, fitting, sent, *without_classes(values, fitting == card_id))]

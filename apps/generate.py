@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from apps import pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, problem, view
+from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, problem, view, whole
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact
@@ -61,7 +61,7 @@ def build(face: Face) -> None:
     )
 
     def example(data: Json, owner: str, card_id: str, *values: Any) -> Any:
-        prompt = prompts[int(data.get("index", 0)) % len(prompts)]
+        prompt = prompts[whole(data.get("index")) % len(prompts)]
         changed = {**dict(zip(names, values, strict=True)), "prompt": prompt}
         return prompt, start(owner, card_id, *changed.values())
 
@@ -72,7 +72,7 @@ def build(face: Face) -> None:
             if data.get("name") == "vary":
                 face.admit(owner)
                 return [{"job": vary(face.studio, artifact, owner).id}, gr.skip(), *skip]
-            return [gr.skip(), artifact.card, *filled(names, settings(artifact, int(data.get("index", 0))))]
+            return [gr.skip(), artifact.card, *filled(names, settings(artifact, whole(data.get("index"))))]
         except (StudioError, ValueError) as error:
             return [problem(error), gr.skip(), *skip]
 

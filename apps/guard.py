@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import math
 import re
 import socket
@@ -20,6 +21,8 @@ from urllib.parse import urlsplit
 
 from apps.visitors import Visitors
 from studio.config import Config
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,6 +48,7 @@ TOO_LARGE = "That is more than the studio takes at once."
 NO_COOKIE = "The studio tells its visitors apart by a cookie, and this browser sent none."
 ALLOW_COOKIE = "Allow cookies for this page or open it in a window of its own, then reload it."
 RELOAD = "Wait a moment, then reload."
+BUG = "Something went wrong inside the studio. It is written to the log."
 TOO_SLOW = "The rest of it did not come in time."
 SAFE = ("GET", "HEAD", "OPTIONS")
 # Of Gradio's routes those that the page itself calls, and not what it offers beside them at the top.
@@ -114,9 +118,9 @@ class Guard:
             await self._app(scope, counted, sealed)
         except Exception:
             if counted.refusal is None:  # else the app only stumbled over the cut body
-                raise
+                log.exception("%s %s", scope["method"], scope["path"])
             if not sealed.has_begun:
-                await answer(send, *counted.refusal)
+                await answer(send, *(counted.refusal or (500, BUG)))
         finally:
             self._busy[visitor] -= 1
             if not self._busy[visitor]:

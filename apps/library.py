@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from apps import pieces
-from apps.widgets import Face, Json, bench, on, on_data, view
+from apps.widgets import Face, Json, bench, on, on_data, view, whole
 from studio.errors import StudioError
 from studio.jobs import Snapshot
 from studio.library import Ancestry, Artifact, Asset
@@ -39,7 +39,8 @@ def build(face: Face) -> None:
             with gr.Column(visible=False) as single:
                 stage = pieces.stage("library-stage", title="", text="")
 
-    def listed(owner: str, kind: str, text: str, page: int = 0, notice: Json | None = None) -> Json:
+    def listed(owner: str, kind: str, text: str | None, page: int = 0, notice: Json | None = None) -> Json:
+        text = text if text is not None else ""
         if kind == JOBS:
             jobs = face.studio.jobs.history(owner=face.seen_by(owner))
             return {"jobs": [job_row(face.studio, job) for job in jobs], **NO_JOBS}
@@ -62,7 +63,7 @@ def build(face: Face) -> None:
         return [gr.update(visible=False), gr.update(visible=True), shown]
 
     def turned(data: Json, owner: str, kind: str, text: str) -> Json:
-        return listed(owner, kind, text, max(0, int(data.get("page", 0))))
+        return listed(owner, kind, text, whole(data.get("page")))
 
     def undo(data: Json, owner: str, kind: str, text: str) -> Any:
         face.studio.require("delete")

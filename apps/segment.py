@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 
 from apps import files, pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view
+from apps.widgets import (
+    Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view, whole,
+)  # fmt: skip
 from studio.cards import Card
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
@@ -114,7 +116,7 @@ def build(face: Face) -> None:
         return choose(marked, owner, *values) if isinstance(marked, dict) and marked.get("artifact") else gr.skip()
 
     def example(data: Json, owner: str, card_id: str, *values: Any) -> list[Any]:
-        path = offered[int(data.get("index", 0)) % len(offered)]
+        path = offered[whole(data.get("index")) % len(offered)]
         sent = picture(studio.library.add_image(path.read_bytes(), path.stem))
         return [sent, start(owner, card_id, sent, first_mark(sent, CLICKS[path.stem], modes(studio, card_id)), *values)]
 

@@ -27,6 +27,7 @@ from gradio.state_holder import SessionState, StateHolder
 from pydantic import BaseModel, Field
 
 from apps.turns import Owner
+from studio.errors import StudioError
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,8 @@ def calls(app: Any) -> APIRouter:
         root = route_utils.get_root_url(request=request, route_path=request.url.path, root_path=app.root_path)
         try:
             return ORJSONResponse(await route_utils.call_process_api(app, body, asker, callback, root))
+        except StudioError as error:
+            return refusal(400, str(error))
         except CallbackError:
             return refusal(500, "Something went wrong inside the studio. It is written to the log.")
         except Exception as error:  # noqa: BLE001 - whatever a control of Gradio's says to a value it does not take

@@ -127,6 +127,8 @@ def _wire(listener: Callable[..., Any], call: Callable[..., Any], inputs: list[A
 def _called(fn: Callable[..., Any], values: Sequence[Any]) -> Any:
     try:
         return fn(*values)
+    except StudioError:
+        raise
     except Exception as error:
         log.exception("a callback failed")
         raise CallbackError from error
@@ -147,6 +149,11 @@ def _askers(inputs: Any) -> tuple[list[Any], Callable[[gr.Request, Sequence[Any]
 
 def _listed(inputs: Any) -> list[Any]:
     return list(inputs) if isinstance(inputs, list | tuple) else [] if inputs is None else [inputs]
+
+
+def whole(value: Any, most: int = 1_000_000) -> int:
+    """A whole number from 0 to `most` that an event carries; 0 for anything else."""
+    return min(max(0, value), most) if isinstance(value, int) else 0
 
 
 def problem(error: BaseException) -> Json:

@@ -41,6 +41,8 @@ class FakeEngine:
             raise Unsupported("This model cannot do that.", "Choose another model.")
         if task.kind in FINDERS:
             return FINDERS[task.kind](task, assets)
+        if task.kind == "explore":
+            return Result(data={"op": task.op})
         steps = task.steps or 20
         rng = np.random.default_rng(task.seed)
         count, side = task.count, task.width or 128
