@@ -9,7 +9,19 @@ import gradio as gr
 
 from apps import files, pieces
 from apps.widgets import (
-    Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view, whole,
+    Face,
+    Json,
+    bench,
+    chosen,
+    job_flow,
+    model_picker,
+    more,
+    on,
+    on_data,
+    picture,
+    problem,
+    view,
+    whole,
 )  # fmt: skip
 from studio import exports
 from studio.errors import InvalidTask, StudioError
