@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
-from apps import catalogue, compress, files, learn
+from apps import catalogue, compress, files, generate, learn
 from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
@@ -25,8 +25,8 @@ from studio.studio import Studio
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
 SCRIPTS = (
-    "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js",
-    "marks.js", "models.js", "chart.js", "lab.js", "zip.js", "pictures.js", "runs.js",
+    "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "hints.js", "shelf.js", "frame.js",
+    "finds.js", "marks.js", "models.js", "chart.js", "lab.js", "zip.js", "pictures.js", "runs.js",
     "vae.js", "vae_walk.js", "vae_judge.js",
     "difflab.js", "difflab-views.js", "gan.js",
     "compress.js", "compress-views.js", "compress-theory.js",
@@ -78,7 +78,8 @@ def router(studio: Studio) -> APIRouter:
     def job(id: str) -> dict[str, Any]:
         shot = studio.jobs.get(id)
         version = f"{id_of(shot.preview):x}-{shot.step}" if shot.preview is not None else ""
-        return {**{name: getattr(shot, name) for name in SEEN}, "preview": version}
+        count = getattr(shot.task, "count", 0)  # pictures, which share the steps
+        return {**{name: getattr(shot, name) for name in SEEN}, "count": count, "preview": version}
 
     @face.get("/job/{id}/preview/{version}.webp")
     def preview(id: str, version: str) -> Response:
@@ -110,6 +111,10 @@ def router(studio: Studio) -> APIRouter:
             "offline": now.offline,
             "can_unload": studio.can("share"),
         }
+
+    @face.get("/advice/{card}")
+    def advice(card: str, prompt: str = "") -> dict[str, Any]:
+        return generate.advice(studio, card, prompt[:2000])
 
     @face.post("/unload")
     def unload() -> dict[str, Any]:

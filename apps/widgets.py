@@ -249,7 +249,7 @@ def card_title(studio: Studio, id: str) -> str:
 
 
 _HIDDEN = ("task", "image", "mask")
-_NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Leave out"}
+_NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Negative prompt"}
 
 
 def details(studio: Studio, artifact: Artifact) -> list[list[str]]:

@@ -79,13 +79,13 @@ class Generate(Task):
     image: AssetId | None = Field(None, description="Start from this picture instead of noise.")
     mask: AssetId | None = Field(None, description="Repaint only where this mask is white.")
     strength: float = Field(
-        0.6, gt=0, le=1, description="How far to move away from the start picture. 1 ignores it, 0.1 barely touches it."
+        0.6, gt=0, le=1, description="Low keeps the start picture, high repaints it."
     )
 
     @model_validator(mode="after")
     def _mask_needs_image(self) -> Generate:
         if self.mask is not None and self.image is None:
-            raise ValueError("a mask needs a picture to repaint; choose an image")
+            raise ValueError("a mask needs a start picture; choose an image, or remove the mask")
         return self
 
 

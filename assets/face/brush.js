@@ -58,7 +58,7 @@ studio.brush = (start, mask, finish) => {
     h("label", { class: "small" }, "Brush ", size), eraser,
     h("button", { type: "button", onclick: () => { strokes.pop(); redraw(); } }, "Undo"),
     h("button", { type: "button", onclick: () => { strokes.length = 0; base = null; redraw(); } }, "Clear"),
-    h("button", { type: "button", class: "primary", style: "width:auto;min-height:36px", onclick: save }, "Use this mask"),
-    h("button", { type: "button", class: "quiet", onclick: () => finish(null) }, "Leave"));
+    h("button", { type: "button", class: "primary", style: "width:auto;min-height:36px", onclick: save }, "Done"),
+    h("button", { type: "button", class: "quiet", onclick: () => finish(null) }, "Cancel"));
   return { figure, tools };
 };

@@ -79,6 +79,15 @@
   studio.seconds = (value) => value < 9.95 ? `${value.toFixed(1)} s` : value < 90 ? `${Math.round(value)} s` : value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
   studio.bytes = (value) => value < 1e9 ? `${Math.round(value / 2 ** 20)} MB` : `${(value / 2 ** 30).toFixed(1)} GB`;
 
+  // Numbers, plurals and moments are written by these three, as studio/ops/words.py writes them.
+  studio.number = (value) => Number(value).toLocaleString("en");
+  studio.count = (value, noun, plural = `${noun}s`) => `${studio.number(value)} ${value === 1 ? noun : plural}`;
+  studio.when = (seconds) => {
+    const then = new Date(seconds * 1000), pad = (value) => String(value).padStart(2, "0");
+    const year = then.getFullYear() === new Date().getFullYear() ? "" : ` ${then.getFullYear()}`;
+    return `${then.getDate()} ${then.toLocaleString("en", { month: "short" })}${year} ${pad(then.getHours())}:${pad(then.getMinutes())}`;
+  };
+
   studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, " ", what.hint ? studio.h("span", { class: "hint" }, what.hint) : null);
 
   // A small menu that closes on choice, Escape and a click elsewhere.
