@@ -20,6 +20,7 @@ from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
 from studio.ops import pictures
+from studio.ops.words import count
 from studio.studio import Studio
 
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
@@ -78,8 +79,8 @@ def router(studio: Studio) -> APIRouter:
     def job(id: str) -> dict[str, Any]:
         shot = studio.jobs.get(id)
         version = f"{id_of(shot.preview):x}-{shot.step}" if shot.preview is not None else ""
-        count = getattr(shot.task, "count", 0)  # pictures, which share the steps
-        return {**{name: getattr(shot, name) for name in SEEN}, "count": count, "preview": version}
+        shared = getattr(shot.task, "count", 0)  # pictures, which share the steps
+        return {**{name: getattr(shot, name) for name in SEEN}, "count": shared, "preview": version}
 
     @face.get("/job/{id}/preview/{version}.webp")
     def preview(id: str, version: str) -> Response:
@@ -99,9 +100,8 @@ def router(studio: Studio) -> APIRouter:
     @face.get("/status")
     def status() -> dict[str, Any]:
         now = studio.status()
-        cores = f"{now.device.cores} core" + ("s" if now.device.cores != 1 else "")
         return {
-            "device": f"{cores}, {now.device.memory / 2**30:.0f} GB",
+            "device": f"{count(now.device.cores, 'core')}, {now.device.memory / 2**30:.0f} GB",
             "about": now.device.name,
             "memory": now.memory,
             "budget": now.budget,

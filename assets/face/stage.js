@@ -128,8 +128,8 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     if (offered.length) row.push(studio.menu("Send to", "send", offered));
     if (value.exports) { if (value.exports.length) row.push(studio.menu("Export", "down", value.exports.map((item) => ({ label: item.label, act: () => save(item.path) })))); }
     else row.push(h("a", { class: "button", href: `${studio.picture(one.id)}?name=${encodeURIComponent(one.file || "picture")}`, download: "" }, icon("down"), "Download"));
-    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Keep in Library"));
-    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, "Kept in Library"));
+    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Save to Library"));
+    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, icon("tick"), "Saved"));
     for (const action of value.actions || []) row.push(h("button", { type: "button", onclick: () => (action.runs ? start : trigger)("act", { name: action.name, artifact: value.artifact, index: chosen }) }, action.icon ? icon(action.icon) : null, action.label));
     if (pictures().length > 1 && zoomed) row.push(h("button", { type: "button", class: "quiet", onclick: () => { zoomed = false; draw(); } }, icon("back"), "All pictures"));
     if (one.title) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));

@@ -124,7 +124,7 @@ class SamEngine:
         features = self._net.encode(pixels)
         if not np.isfinite(features).all():
             raise IntegrityError(
-                f"{self._card.title} computes no numbers from this picture.", "Its weights are damaged: get them again."
+                f"{self._card.title} produced NaN for this picture.", "Its weights are damaged: get them again."
             )
         limit = np.finfo(np.float16).max
         return Embedding(features.clip(-limit, limit).astype(np.float16), height, width)
