@@ -66,10 +66,21 @@
     return null;
   };
 
-  // Gradio calls this once per piece; `props.value` is what Python sent.
-  studio.mount = (kind, element, props, trigger, watch) => {
+  // What Python needs to have said first waits: on a page that is shared, who is looking.
+  const waiting = [];
+  let ready = false;
+  studio.whenReady = (act) => (ready ? act() : waiting.push(act));
+  studio.becomeReady = () => {
+    ready = true;
+    for (const act of waiting.splice(0)) act();
+  };
+
+  // Gradio calls this once per piece. `own` is what the piece was made with, `gradio.value` what Python sends.
+  studio.mount = (kind, own, element, gradio, send, watch) => {
     const root = element.firstElementChild;
     root.classList.add("face");
+    const props = { ...own, get value() { return gradio.value; }, set value(next) { gradio.value = next; } };
+    const trigger = (event, data) => studio.whenReady(() => send(event, data));
     const widget = studio.kinds[kind]({ root, props, trigger });
     studio.named[props.name] = widget;
     watch("value", () => widget.update(props.value || {}));
