@@ -7,7 +7,21 @@ from typing import Any
 import gradio as gr
 
 from apps import pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, problem, view
+from apps.widgets import (
+    NAMES,
+    Face,
+    Json,
+    bench,
+    chosen,
+    job_flow,
+    model_picker,
+    more,
+    on,
+    on_data,
+    problem,
+    seed_of,
+    view,
+)  # fmt: skip
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact
@@ -77,13 +91,15 @@ def build(face: Face) -> None:
             return [problem(error), gr.skip(), *skip]
 
     def read(data: Json) -> list[Any]:
-        text = data.get("text")
-        found = infotext.read(str(text.get("parameters", ""))) if isinstance(text, dict) else {}
-        return filled(names, known_fields(found))
+        fields = read_settings(data.get("text"))
+        if not fields:
+            nothing = InvalidTask("This picture holds no settings.", "Only a PNG as a generator saved it does.")
+            return [problem(nothing), *([gr.skip()] * len(widgets))]
+        return [{"note": f"Taken from it: {', '.join(map(spoken, fields))}."}, *filled(names, fields)]
 
     on_data(stage.example, example, [face.owner, card, *widgets], [fields["prompt"], run])
     on_data(stage.act, act, [face.owner], [run, card, *widgets])
-    on_data(reader.read, read, outputs=widgets)
+    on_data(reader.read, read, outputs=[reader, *widgets])
     on(card.change, lambda id_: defaults(face.studio, id_), card, [fields[name] for name in DEFAULTED])
     for name in ("image", "mask"):  # what was sent or dropped is seen
         on(
@@ -150,7 +166,8 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML]:
 
 def task_fields(values: dict[str, Any]) -> Json:
     """The form's values as fields of a task. Raises InvalidTask when there is nothing to go by."""
-    fields = {**values, "image": chosen(values["image"]), "mask": chosen(values["mask"])}
+    seed = seed_of(values.get("seed"))
+    fields = {**values, "image": chosen(values["image"]), "mask": chosen(values["mask"]), "seed": seed}
     if not str(fields["prompt"] or "").strip() and fields["image"] is None:
         raise InvalidTask("The prompt is empty.", "Write what the picture shows, or choose an example.")
     return {name: value for name, value in fields.items() if value is not None and value != ""}
@@ -167,6 +184,17 @@ def settings(artifact: Artifact, index: int) -> Json:
     fields = {name: value for name, value in artifact.task.to_json().items() if name not in ("task", "image", "mask")}
     seeds = artifact.data.get("seeds") or [fields.get("seed")]
     return {**fields, "count": 1, "seed": seeds[index] if 0 <= index < len(seeds) else seeds[0]}
+
+
+def read_settings(text: Any) -> Json:
+    """What a picture's own text says of how it was made; empty where it says nothing."""
+    written = str(text.get("parameters") or "") if isinstance(text, dict) else ""
+    return known_fields(infotext.read(written)) if written.strip() else {}
+
+
+def spoken(name: str) -> str:
+    """A field's name in a sentence."""
+    return NAMES.get(name, name).replace("_", " ").lower()
 
 
 def known_fields(found: Json) -> Json:

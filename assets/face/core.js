@@ -1,6 +1,6 @@
 // The shared ground of the page's own pieces. Each piece registers under studio.kinds; Gradio mounts it by name.
 (() => {
-  const studio = (window.studio = { kinds: {}, named: {}, targets: [], abilities: [] });
+  const studio = (window.studio = { kinds: {}, named: {}, targets: [] });
 
   // Elements by hand: text is always text, never markup.
   studio.h = (tag, attributes = {}, ...children) => {
@@ -73,6 +73,37 @@
   studio.becomeReady = () => {
     ready = true;
     for (const act of waiting.splice(0)) act();
+  };
+
+  // What is on its way to the studio and belongs to the next run: promises of an answer, {message, hint} where it failed.
+  const arriving = new Set();
+  studio.arrive = (answer) => {
+    arriving.add(answer);
+    answer.finally(() => arriving.delete(answer));
+    return answer;
+  };
+  studio.arrived = async () => (await Promise.all(arriving)).find((answer) => answer?.message);
+
+  // Whether a key belongs to the words being written there.
+  const WORDLESS = ["range", "checkbox", "radio", "button", "submit", "file", "color"];
+  studio.isTyping = ({ tagName, type, isContentEditable }) =>
+    tagName === "TEXTAREA" || Boolean(isContentEditable) || (tagName === "INPUT" && !WORDLESS.includes(type));
+  // "undo", "redo" or nothing, as the key is known everywhere.
+  studio.undoKey = (event) => {
+    const key = event.key.toLowerCase();
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || studio.isTyping(event.target)) return "";
+    return key === "z" ? (event.shiftKey ? "redo" : "undo") : key === "y" ? "redo" : "";
+  };
+
+  // Draws anew. Where the focus was inside, it stays inside: on the button of the same words, else on the first.
+  const FOCUSABLE = ".figure.aim, button:not(:disabled), a[href], select, input:not([type=file])";
+  studio.refocus = (root, draw) => {
+    const before = document.activeElement, inside = before !== root && root.contains(before);
+    draw();
+    if (!inside || root.contains(document.activeElement)) return;
+    const offered = [...root.querySelectorAll(FOCUSABLE)];
+    const same = offered.find((one) => one.textContent === before.textContent && one.tagName === before.tagName);
+    (same || offered[0])?.focus({ preventScroll: true });
   };
 
   // Gradio calls this once per piece. `own` is what the piece was made with, `gradio.value` what Python sends.
