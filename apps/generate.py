@@ -142,7 +142,9 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML]:
             paint="generate-image",
             stage="generate-stage",
         )
-        fields["strength"] = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info=tip["strength"])
+        fields["strength"] = gr.Slider(
+            0.05, 1, 0.6, step=0.05, label="Strength", info=tip["strength"], elem_id="generate-strength"
+        )
     with more():
         fields["negative_prompt"] = gr.Textbox(label="Leave out", lines=2, placeholder=tip["negative_prompt"])
         fields["steps"] = gr.Slider(1, 150, first["steps"], step=1, label="Steps", info=tip["steps"])
@@ -156,7 +158,11 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML]:
                 fields[side] = gr.Number(first[side], label=label, precision=0, step=8, minimum=64, min_width=80)
         # Text, because Gradio's number field turns "none" into 0, and 0 is a seed.
         fields["seed"] = gr.Textbox(
-            label="Seed", placeholder="Empty draws a new one each time", info="Same seed, same picture.", max_length=10
+            label="Seed",
+            placeholder="Empty draws a new one each time",
+            info="Same seed, same picture.",
+            max_length=10,
+            elem_id="generate-seed",
         )
         reader = pieces.slot(
             "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG", kind="text"

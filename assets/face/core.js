@@ -57,13 +57,25 @@
   };
   studio.upload = (file, kind) => studio.ask(`upload?kind=${kind}&name=${encodeURIComponent(file.name || "")}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
 
-  studio.remember = (key, value) => {
+  // memory(key) reads, memory(key, text) writes, memory(key, null) forgets.
+  let isOver = false; // once all is forgotten, nothing is remembered any more
+  const memory = (store) => (key, value) => {
+    if (isOver) return null;
     try {
-      if (value === null) localStorage.removeItem(`studio.${key}`);
-      else if (value === undefined) return localStorage.getItem(`studio.${key}`);
-      else localStorage.setItem(`studio.${key}`, value);
+      if (value === null) window[store].removeItem(`studio.${key}`);
+      else if (value === undefined) return window[store].getItem(`studio.${key}`);
+      else window[store].setItem(`studio.${key}`, value);
     } catch { /* private windows may refuse; then nothing is remembered */ }
     return null;
+  };
+  studio.remember = memory("localStorage"); // in this browser
+  studio.recall = memory("sessionStorage"); // in this window
+  const stores = () => [localStorage, sessionStorage];
+  const ours = (store) => Object.keys(store).filter((key) => key.startsWith("studio"));
+  studio.remembers = () => stores().some((store) => ours(store).length > 0);
+  studio.forget = () => {
+    isOver = true;
+    for (const store of stores()) for (const key of ours(store)) store.removeItem(key);
   };
 
   // What Python needs to have said first waits: on a page that is shared, who is looking.

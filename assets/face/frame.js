@@ -83,7 +83,7 @@ studio.kinds.post = ({ props, trigger }) => {
     if (value.targets) given(value);
     if (value.ready) studio.becomeReady();
     if (value.arrived) land(value.arrived);
-    if (value.left) forget();
+    if (value.left) { studio.forget(); location.reload(); }
   } };
 };
 // The focus goes along to the slot that took what was sent, once its tab is shown.
@@ -94,24 +94,17 @@ const land = (name, frames = 180) => {
   place.focus({ preventScroll: true });
 };
 // A kiosk forgets: after some quiet time the visitor's work ends, and what this browser remembers is wiped for the next.
-const isOurs = (key) => key.startsWith("studio");
 const watchIdle = (seconds, leave) => {
   let last = Date.now();
   for (const name of ["pointerdown", "keydown", "wheel", "touchstart"]) {
     addEventListener(name, () => { last = Date.now(); }, { passive: true });
   }
   setInterval(() => {
-    const used = [localStorage, sessionStorage].some((store) => Object.keys(store).some(isOurs));
-    if (Date.now() - last < seconds * 1000 || !used) return;
+    if (Date.now() - last < seconds * 1000 || !studio.remembers()) return;
     last = Date.now(); // asked again after another such time, where the studio does not answer
     leave();
-  }, Math.min(5000, seconds * 250));
+  }, 5000);
 };
-const forget = () => {
-  for (const store of [localStorage, sessionStorage]) for (const key of Object.keys(store)) if (isOurs(key)) store.removeItem(key);
-  location.reload();
-};
-
 studio.kinds.status = ({ root }) => {
   const { h } = studio;
   let unloading = false;

@@ -21,7 +21,21 @@ studio.kinds.slot = ({ root, props, trigger }) => {
     draw();
     told();
   };
-  const told = () => { studio.named[props.feeds]?.redraw?.(); studio.named[props.shows]?.peek?.(value); };
+  const key = `slot.${props.name}`;
+  const told = () => {
+    studio.recall(key, value.id ? JSON.stringify(value) : null);
+    fed()?.redraw?.();
+    studio.named[props.shows]?.peek?.(value);
+  };
+  // What was here before a reload of the window, where the studio still has it.
+  const begin = async () => {
+    let before = null;
+    try { before = JSON.parse(studio.recall(key) || "null"); } catch { /* nothing that can be read */ }
+    if (!/^[0-9a-f]{64}$/.test(before?.id) || value.id) return;
+    const { ok } = await fetch(studio.thumb(before.id)).catch(() => ({}));
+    if (ok && !value.id && turn === 0) set(before);
+  };
+  if (props.kind !== "text") setTimeout(begin, 0);
   // A mask goes with its picture, and both come back together.
   const clear = () => {
     const before = { own: value, fed: fed()?.get?.() };
@@ -86,7 +100,7 @@ studio.kinds.slot = ({ root, props, trigger }) => {
   const update = (next) => {
     ({ problem = null, note = "" } = next.message ? { problem: next } : { note: next.note });
     busy = false;
-    if (props.kind !== "text") { turn += 1; value = next; removed = null; told(); }
+    if (props.kind !== "text" && (next.id || value.id)) { turn += 1; value = next; removed = null; told(); }
     draw();
   };
   return { update, take, set, clear, get: () => value, redraw, shows: props.shows };

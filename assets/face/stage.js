@@ -77,7 +77,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     const started = now && !shot;
     if (started) { begun = Date.now(); painter?.leave(); } // the paint is the mask already
     shot = now; note = message;
-    speak(now ? words(now) : message);
+    speak(!now ? message : now.state === "queued" ? words(now) : now.phase || "working");
     if (!now) { preview = ""; bar.hidden = true; return draw(); }
     if (now.preview) {
       const source = studio.url(`job/${now.id}/preview/${now.preview}.webp`);
@@ -189,5 +189,5 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   draw();
   // A tab that was never seen is built when something is sent to it: its slot was filled before the stage was there.
   setTimeout(() => { const waiting = slot()?.get?.(); if (waiting?.id && waiting.kind !== "mask" && !current() && studio.named[props.slot]?.shows === props.name) peek(waiting); }, 0);
-  return { update, peek, progress, paint, root, isPainting: () => painter !== null, stopPainting: () => painter?.leave(), get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
+  return { update, peek, progress, paint, root, artifact: () => value.artifact, isPainting: () => painter !== null, stopPainting: () => painter?.leave(), get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
 };
