@@ -188,12 +188,14 @@ def test_in_a_kiosk_the_first_tap_works_and_the_visitors_work_ends_with_the_visi
     page = one.open()
     page.click("#generate-stage .examples button")  # the first tap
     page.wait_for_selector(RESULT)
+    first = page.evaluate("localStorage.getItem('studio.job.generate-run')")
     page.fill(PROMPT, "a very slow rocket")
     page.click(RUN)
-    page.wait_for_function("localStorage.getItem('studio.job.generate-run')")
+    page.wait_for_function("first => localStorage.getItem('studio.job.generate-run') !== first", arg=first)
     job = page.evaluate("localStorage.getItem('studio.job.generate-run')")
     page.clock.fast_forward(200_000)
     page.wait_for_selector("#generate-stage .examples")
     assert page.input_value(PROMPT) == ""
-    assert page.request.get(f"{studio.url}face/job/{job}").json()["state"] == "cancelled"
+    state = f"async () => (await (await fetch('face/job/{job}')).json()).state"
+    page.wait_for_function(f"async () => await ({state})() === 'cancelled'")
     studio.kill()
