@@ -8,7 +8,21 @@ from typing import Any
 import gradio as gr
 
 from apps import pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, problem, view
+from apps.widgets import (
+    NAMES,
+    Face,
+    Json,
+    bench,
+    chosen,
+    job_flow,
+    model_picker,
+    more,
+    on,
+    on_data,
+    problem,
+    seed_of,
+    view,
+)  # fmt: skip
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact
@@ -80,13 +94,15 @@ def build(face: Face) -> None:
             return [problem(error), gr.skip(), *skip]
 
     def read(data: Json) -> list[Any]:
-        text = data.get("text")
-        found = infotext.read(str(text.get("parameters", ""))) if isinstance(text, dict) else {}
-        return filled(names, known_fields(found))
+        fields = read_settings(data.get("text"))
+        if not fields:
+            nothing = InvalidTask("This picture holds no settings.", "Only a PNG as a generator saved it does.")
+            return [problem(nothing), *([gr.skip()] * len(widgets))]
+        return [{"note": f"Taken from it: {', '.join(map(spoken, fields))}."}, *filled(names, fields)]
 
     on_data(stage.example, example, [face.owner, card, *widgets], [fields["prompt"], run])
     on_data(stage.act, act, [face.owner], [run, card, *widgets])
-    on_data(reader.read, read, outputs=widgets)
+    on_data(reader.read, read, outputs=[reader, *widgets])
     on(card.change, lambda id_: known(face.studio, id_), card, hints)
     face.on_load.append((lambda id_: known(face.studio, id_), [card], [hints]))
     on(card.change, lambda id_: defaults(face.studio, id_), card, [fields[name] for name in DEFAULTED])
@@ -137,7 +153,9 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML, gr.HTML]:
             paint="generate-image",
             stage="generate-stage",
         )
-        fields["strength"] = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info=tip["strength"])
+        fields["strength"] = gr.Slider(
+            0.05, 1, 0.6, step=0.05, label="Strength", info=tip["strength"], elem_id="generate-strength"
+        )
     with more():
         fields["negative_prompt"] = gr.Textbox(
             label="Negative prompt (what to avoid)", lines=2, placeholder=tip["negative_prompt"]
@@ -161,7 +179,11 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML, gr.HTML]:
                 )
         # Text, because Gradio's number field turns "none" into 0, and 0 is a seed.
         fields["seed"] = gr.Textbox(
-            label="Seed", placeholder="Empty draws a new one each time", info="Same seed, same picture.", max_length=10
+            label="Seed",
+            placeholder="Empty draws a new one each time",
+            info="Same seed, same picture.",
+            max_length=10,
+            elem_id="generate-seed",
         )
         reader = pieces.slot(
             "generate-reader", title="Settings from a picture", invite="Choose or drop a PNG", kind="text"
@@ -171,7 +193,8 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML, gr.HTML]:
 
 def task_fields(values: dict[str, Any]) -> Json:
     """The form's values as fields of a task. Raises InvalidTask when there is nothing to go by."""
-    fields = {**values, "image": chosen(values["image"]), "mask": chosen(values["mask"])}
+    seed = seed_of(values.get("seed"))
+    fields = {**values, "image": chosen(values["image"]), "mask": chosen(values["mask"]), "seed": seed}
     if not str(fields["prompt"] or "").strip() and fields["image"] is None:
         raise InvalidTask("The prompt is empty.", "Write what the picture shows, or choose an example.")
     return {name: value for name, value in fields.items() if value is not None and value != ""}
@@ -188,6 +211,17 @@ def settings(artifact: Artifact, index: int) -> Json:
     fields = {name: value for name, value in artifact.task.to_json().items() if name not in ("task", "image", "mask")}
     seeds = artifact.data.get("seeds") or [fields.get("seed")]
     return {**fields, "count": 1, "seed": seeds[index] if 0 <= index < len(seeds) else seeds[0]}
+
+
+def read_settings(text: Any) -> Json:
+    """What a picture's own text says of how it was made; empty where it says nothing."""
+    written = str(text.get("parameters") or "") if isinstance(text, dict) else ""
+    return known_fields(infotext.read(written)) if written.strip() else {}
+
+
+def spoken(name: str) -> str:
+    """A field's name in a sentence."""
+    return NAMES.get(name, name).replace("_", " ").lower()
 
 
 def known_fields(found: Json) -> Json:

@@ -26,7 +26,8 @@ from studio.studio import Studio
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
 SCRIPTS = (
-    "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "hints.js", "shelf.js", "frame.js",
+    "core.js", "entered.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "hints.js", "shelf.js",
+    "frame.js",
     "finds.js", "marks.js", "models.js", "chart.js", "lab.js", "zip.js", "pictures.js", "runs.js",
     "vae.js", "vae_walk.js", "vae_judge.js",
     "difflab.js", "difflab-views.js", "gan.js",

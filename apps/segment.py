@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from apps import files, pieces
+from apps.alts import alt
 from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view
 from studio.cards import Card
 from studio.errors import InvalidTask, StudioError
@@ -268,7 +269,7 @@ def shown(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Refi
     return view(
         studio,
         artifact,
-        pictures=[picture(source)],
+        pictures=[picture(source, alt=alt(artifact))],
         notes=notes,
         masks=[{"id": mask.id}] if mask else [],
         subject=picture(mask) if mask else None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,8 +12,9 @@ import gradio as gr
 
 from apps import compress, detect, diffusion_lab, gan_lab, generate, library, models, pieces, runs, segment, vae_lab
 from apps.widgets import Face, Receiver, on, on_data
-from studio.errors import NotFound
+from studio.errors import NotFound, StudioError
 from studio.studio import Studio
+from studio.train.runs import AT_WORK
 
 TITLE = "Image Studio"
 KIOSK_IDLE_S = 180
@@ -60,25 +63,32 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
                     face.tab, face.selected = tab.key, pane.select
                     tab.build(face)
         pieces.piece("status", "status", elem_classes=["status"])
-        hand_off(face, desk)
+        post = hand_off(face, desk)
         for wire in face.later:
             wire(desk)
         if not studio.can("share"):
-            on(page.load, lambda id_: id_ or secrets.token_hex(16), owner, owner)
+            on(page.load, lambda id_: [id_ or secrets.token_hex(16), {"ready": True}], owner, [owner, post])
         for fn, inputs, outputs in face.on_load:
             on(page.load, fn, inputs, outputs)
     return page
 
 
-def hand_off(face: Face, desk: gr.Tabs) -> None:
+def hand_off(face: Face, desk: gr.Tabs) -> gr.HTML:
     """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab.
 
     "also" holds more such parcels, for a picture and its mask; "box" goes along to what is done with the picture.
+    The piece's value also says {"ready": True} once it is known who is looking: what a visitor did before that waits
+    for it. In a kiosk it sends leave {} when nobody is there any more, and {"left": True} lets the page forget.
     """
     targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
     idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
     post = pieces.piece(
-        "post", "post", {"targets": targets, "idle": idle}, events=("send",), elem_classes=["hidden-post"]
+        "post",
+        "post",
+        {"targets": targets, "ready": face.studio.can("share")},
+        events=("send", "leave"),
+        elem_classes=["hidden-post"],
+        idle=idle,
     )
     slots = list(dict.fromkeys(r.slot for r in face.receivers))
 
@@ -88,11 +98,26 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
         found = [delivery(face, parcel) for parcel in parcels]
         brought = [(to, value) for to, value in found if to is not None]
         if len(brought) < len(found):
-            return [gr.skip()] * (len(slots) + 1)
+            return [gr.skip()] * (len(slots) + 2)
         values = [next((value for to, value in brought if to.slot is slot), gr.skip()) for slot in slots]
-        return [gr.Tabs(selected=brought[0][0].tab), *values]
+        first = brought[0][0]
+        return [gr.Tabs(selected=first.tab), {"arrived": first.slot.elem_id, "at": time.time()}, *values]
 
-    on_data(post.send, send, outputs=[desk, *slots])
+    on_data(post.send, send, outputs=[desk, post, *slots])
+    on_data(post.leave, lambda data, owner: leave(face.studio, owner), [face.owner], post)
+    return post
+
+
+def leave(studio: Studio, owner: str) -> dict[str, bool]:
+    """Ends what a visitor's going leaves behind, so that the next one has the machine: jobs and trainings."""
+    if owner and not studio.can("share"):
+        for run in studio.runs.list(owner=owner):
+            if run.state in AT_WORK:
+                with contextlib.suppress(StudioError):  # another program trains it
+                    studio.trainings.pause(run.id)
+        for job in studio.jobs.active(owner):
+            studio.jobs.cancel(job.id)
+    return {"left": True}
 
 
 def delivery(face: Face, parcel: Any) -> tuple[Receiver | None, dict[str, Any]]:

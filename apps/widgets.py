@@ -18,12 +18,14 @@ import gradio as gr
 from gradio.context import Context
 
 from apps import pieces
+from apps.alts import alt
 from studio.cards import Card
-from studio.errors import NotFound, QueueFull, StudioError
+from studio.errors import InvalidTask, NotFound, QueueFull, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
 from studio.ops.words import listed, when
 from studio.studio import Studio
+from studio.tasks import MAX_SEED
 
 log = logging.getLogger(__name__)
 
@@ -251,8 +253,8 @@ def size(value: float) -> str:
     return f"{value / 2**20:.0f} MB" if value < 1e9 else f"{value / 2**30:.1f} GB"
 
 
-def picture(asset: Asset, title: str = "", file: str = "") -> Json:
-    """An asset as the pieces take it. `file` is the name of its download, without ending."""
+def picture(asset: Asset, title: str = "", file: str = "", alt: str = "") -> Json:
+    """An asset as the pieces take it. `file` is the name of its download, without ending; `alt` says what is seen."""
     return {
         "id": asset.id,
         "kind": asset.kind,
@@ -261,6 +263,7 @@ def picture(asset: Asset, title: str = "", file: str = "") -> Json:
         "name": asset.name,
         "title": title,
         "file": file,
+        "alt": alt,
     }
 
 
@@ -271,7 +274,7 @@ def card_title(studio: Studio, id: str) -> str:
 
 
 _HIDDEN = ("task", "image", "mask")
-_NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Negative prompt"}
+NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Negative prompt"}
 
 
 def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
@@ -279,7 +282,7 @@ def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
     rows = [["Model", card_title(studio, artifact.card)]]
     for name, value in artifact.task.to_json().items():
         if name not in _HIDDEN and value not in (None, "", [], ()):
-            rows.append([_NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
+            rows.append([NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
     rows += [["Made from", f"{a.width} × {a.height} px" + (f", {a.name}" if a.name else "")] for a in artifact.parents]
     seconds = artifact.data.get("seconds") or {}
     if isinstance(seconds, dict) and seconds:
@@ -300,7 +303,12 @@ def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **mor
     shown = artifact.outputs or artifact.parents[:1]
     stem = "".join(c if c.isalnum() else "-" for c in str(getattr(artifact.task, "prompt", "")) or artifact.task.kind)
     pictures = [
-        picture(asset, f"Seed {seeds[k]}" if k < len(seeds) else "", f"{stem[:48].strip('-')}-{asset.id[:6]}")
+        picture(
+            asset,
+            f"Seed {seeds[k]}" if k < len(seeds) else "",
+            f"{stem[:48].strip('-')}-{asset.id[:6]}",
+            alt(artifact, k),
+        )
         for k, asset in enumerate(shown)
     ]
     return {
@@ -313,6 +321,16 @@ def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **mor
     }
 
 
+def seed_of(text: str | None) -> int | None:
+    """What a seed's field holds; None where a seed is to be drawn. Raises InvalidTask."""
+    written = (text or "").strip()
+    if not written:
+        return None
+    if not written.isdecimal() or int(written) > MAX_SEED:
+        raise InvalidTask(f"A seed is a whole number from 0 to {MAX_SEED}.", "Leave it empty for a random one.")
+    return int(written)
+
+
 def chosen(value: Any) -> str | None:
     """The asset id in a slot's value; None when it is empty."""
     id_ = value.get("id") if isinstance(value, dict) else None
@@ -321,5 +339,5 @@ def chosen(value: Any) -> str | None:
 
 __all__ = [
     "Face", "Receiver", "bench", "chosen", "details", "job_flow", "model_picker", "more", "needs", "on", "on_data",
-    "picture", "pieces", "problem", "size", "view",
+    "picture", "pieces", "problem", "seed_of", "size", "view",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ the job is stored, so a stored task can be replayed to the same result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -83,7 +84,7 @@ class Generate(Task):
     @model_validator(mode="after")
     def _mask_needs_image(self) -> Generate:
         if self.mask is not None and self.image is None:
-            raise ValueError("a mask needs a start picture; choose an image, or remove the mask")
+            raise ValueError("a mask needs a start picture: choose one, or remove the mask")
         return self
 
 
@@ -188,11 +189,49 @@ def parse_task(data: dict[str, Any]) -> Task:
 
 
 def _sentence(error: ValidationError) -> str:
-    """Pydantic's findings as prose: "steps: Input should be less than or equal to 150 (it was 1000000000)."."""
-    parts = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
+    """Pydantic's findings as prose: "Steps must be at most 150, not 1000000000."."""
+    return " ".join(_finding(item) for item in error.errors())
+
+
+def _finding(item: Any) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = " ".join([path[0].replace("_", " ").capitalize(), *path[1:]]) if path else ""
+    if item["type"] == "value_error":
         text = item["msg"].removeprefix("Value error, ")
-        shown = "" if item["type"] in ("value_error", "missing") else f" (it was {str(item['input'])[:60]!r})"
-        parts.append(f"{name}: {text}{shown}" if name else text)
-    return "; ".join(parts) + "."
+        return f"{f'{name}: {text}' if name else text[:1].upper() + text[1:]}."
+    if item["type"] == "missing":
+        return f"{name} is missing."
+    if item["type"] == "extra_forbidden":
+        return f"There is no setting called {path[-1]!r}."
+    asked = next((words(item) for start, words in _ASKED if item["type"].startswith(start)), None)
+    given = str(item["input"])[:60]
+    if asked is None:
+        return f"{name}: {item['msg']} (it was {given!r})."
+    shown = "" if item["type"] == "string_too_long" else f", not {given or 'empty'}"
+    return f"{name} must {asked}{shown}."
+
+
+def _multiples(item: Any) -> str:
+    """Both neighbours that would do."""
+    step, value = item["ctx"]["multiple_of"], item["input"]
+    try:
+        low = int(value) // step * step
+    except (TypeError, ValueError):
+        return f"be a multiple of {step}"
+    return f"be a multiple of {step} (try {low} or {low + step})" if low > 0 else f"be a multiple of {step}"
+
+
+# Start of pydantic's name for what is wrong -> what is asked of the value, after "must".
+_ASKED: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("multiple_of", _multiples),
+    ("greater_than_equal", lambda item: f"be at least {item['ctx']['ge']}"),
+    ("greater_than", lambda item: f"be more than {item['ctx']['gt']}"),
+    ("less_than_equal", lambda item: f"be at most {item['ctx']['le']}"),
+    ("less_than", lambda item: f"be less than {item['ctx']['lt']}"),
+    ("int_", lambda item: "be a whole number"),
+    ("float_", lambda item: "be a number"),
+    ("finite_number", lambda item: "be a number"),
+    ("bool_", lambda item: "be yes or no"),
+    ("literal_error", lambda item: f"be one of {item['ctx']['expected']}"),
+    ("string_too_long", lambda item: f"have at most {item['ctx']['max_length']} characters"),
+)

@@ -114,7 +114,7 @@ studio.kinds.compress = ({ root, trigger }) => {
     if (!shot) return null;
     const share = shot.total ? (100 * shot.step) / shot.total : 0;
     const words = shot.state === "queued" ? (shot.place ? `Waiting, ${shot.place} before this one` : "Starting") : shot.phase || "Measuring";
-    return h("div", { class: "cmp-progress", role: "status" }, h("div", { class: "stage-bar" + (shot.total ? "" : " unknown") }, h("i", { style: `width:${share}%` })),
+    return h("div", { class: "cmp-progress" }, h("div", { class: "stage-bar" + (shot.total ? "" : " unknown") }, h("i", { style: `width:${share}%` })),
       h("div", { class: "stage-line" }, h("span", { class: "phase" }, words[0].toUpperCase() + words.slice(1)), shot.total > 1 ? h("span", { class: "num" }, `${shot.step} of ${shot.total}`) : null, h("span", { class: "spring" }), h("span", { class: "num" }, studio.seconds(shot.seconds || 0))));
   };
   const empty = () => h("div", { class: "empty" }, h("h2", {}, "What does each precision cost here?"),

@@ -1,6 +1,6 @@
 // The shared ground of the page's own pieces. Each piece registers under studio.kinds; Gradio mounts it by name.
 (() => {
-  const studio = (window.studio = { kinds: {}, named: {}, targets: [], abilities: [] });
+  const studio = (window.studio = { kinds: {}, named: {}, targets: [] });
 
   // Elements by hand: text is always text, never markup.
   studio.h = (tag, attributes = {}, ...children) => {
@@ -58,19 +58,73 @@
   };
   studio.upload = (file, kind) => studio.ask(`upload?kind=${kind}&name=${encodeURIComponent(file.name || "")}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
 
-  studio.remember = (key, value) => {
+  // memory(key) reads, memory(key, text) writes, memory(key, null) forgets.
+  let isOver = false; // once all is forgotten, nothing is remembered any more
+  const memory = (store) => (key, value) => {
+    if (isOver) return null;
     try {
-      if (value === null) localStorage.removeItem(`studio.${key}`);
-      else if (value === undefined) return localStorage.getItem(`studio.${key}`);
-      else localStorage.setItem(`studio.${key}`, value);
+      if (value === null) window[store].removeItem(`studio.${key}`);
+      else if (value === undefined) return window[store].getItem(`studio.${key}`);
+      else window[store].setItem(`studio.${key}`, value);
     } catch { /* private windows may refuse; then nothing is remembered */ }
     return null;
   };
+  studio.remember = memory("localStorage"); // in this browser
+  studio.recall = memory("sessionStorage"); // in this window
+  const stores = () => [localStorage, sessionStorage];
+  const ours = (store) => Object.keys(store).filter((key) => key.startsWith("studio"));
+  studio.remembers = () => stores().some((store) => ours(store).length > 0);
+  studio.forget = () => {
+    isOver = true;
+    for (const store of stores()) for (const key of ours(store)) store.removeItem(key);
+  };
 
-  // Gradio calls this once per piece; `props.value` is what Python sent.
-  studio.mount = (kind, element, props, trigger, watch) => {
+  // What Python needs to have said first waits: on a page that is shared, who is looking.
+  const waiting = [];
+  let ready = false;
+  studio.whenReady = (act) => (ready ? act() : waiting.push(act));
+  studio.becomeReady = () => {
+    ready = true;
+    for (const act of waiting.splice(0)) act();
+  };
+
+  // What is on its way to the studio and belongs to the next run: promises of an answer, {message, hint} where it failed.
+  const arriving = new Set();
+  studio.arrive = (answer) => {
+    arriving.add(answer);
+    answer.finally(() => arriving.delete(answer));
+    return answer;
+  };
+  studio.arrived = async () => (await Promise.all(arriving)).find((answer) => answer?.message);
+
+  // Whether a key belongs to the words being written there.
+  const WORDLESS = ["range", "checkbox", "radio", "button", "submit", "file", "color"];
+  studio.isTyping = ({ tagName, type, isContentEditable }) =>
+    tagName === "TEXTAREA" || Boolean(isContentEditable) || (tagName === "INPUT" && !WORDLESS.includes(type));
+  // "undo", "redo" or nothing, as the key is known everywhere.
+  studio.undoKey = (event) => {
+    const key = event.key.toLowerCase();
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || studio.isTyping(event.target)) return "";
+    return key === "z" ? (event.shiftKey ? "redo" : "undo") : key === "y" ? "redo" : "";
+  };
+
+  // Draws anew. Where the focus was inside, it stays inside: on the button of the same words, else on the first.
+  const FOCUSABLE = ".figure.aim, button:not(:disabled), a[href], select, input:not([type=file])";
+  studio.refocus = (root, draw) => {
+    const before = document.activeElement, inside = before !== root && root.contains(before);
+    draw();
+    if (!inside || root.contains(document.activeElement)) return;
+    const offered = [...root.querySelectorAll(FOCUSABLE)];
+    const same = offered.find((one) => one.textContent === before.textContent && one.tagName === before.tagName);
+    (same || offered[0])?.focus({ preventScroll: true });
+  };
+
+  // Gradio calls this once per piece. `own` is what the piece was made with, `gradio.value` what Python sends.
+  studio.mount = (kind, own, element, gradio, send, watch) => {
     const root = element.firstElementChild;
     root.classList.add("face");
+    const props = { ...own, get value() { return gradio.value; }, set value(next) { gradio.value = next; } };
+    const trigger = (event, data) => studio.whenReady(() => send(event, data));
     const widget = studio.kinds[kind]({ root, props, trigger });
     studio.named[props.name] = widget;
     watch("value", () => widget.update(props.value || {}));

@@ -31,7 +31,7 @@ studio.kinds.finds = ({ root, props }) => {
   }, true);
 
   // ── the list ───────────────────────────────────────────────────────────
-  const draw = () => {
+  const draw = () => studio.refocus(panel, () => {
     root.className = "face";
     if (!value.artifact || !value.boxes) return panel.replaceChildren();
     const found = all();
@@ -43,7 +43,7 @@ studio.kinds.finds = ({ root, props }) => {
       chosenBar(),
       rows.length ? h("ul", { class: "finds-list" }, rows.map(([label, ones]) => row(label, ones))) : null);
     mark();
-  };
+  });
   const headline = (found, rows) => {
     const hidden = (value.boxes || []).length - found.length;
     if (!found.length) return [h("strong", {}, "Nothing found."), h("span", { class: "muted" }, hidden ? ` ${hidden} below this confidence.` : ` ${value.nothing?.text || "Lower the confidence, or choose another model."}`),

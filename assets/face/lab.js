@@ -120,7 +120,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
     problem = answer.status !== undefined ? answer : null;
     silent = 0; run = null; draw(); look();
   };
-  const draw = () => {
+  const draw = () => studio.refocus(root, () => {
     const state = run?.state;
     root.className = "face run-in trainbar";
     const buttons = [];
@@ -131,7 +131,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
       state === "finished" ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue", run.minutes ? { minutes: run.minutes * 2 } : { steps: run.steps * 2 }) }, "Continue training (twice as long)") : null,
       state === "failed" && run.step ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue") }, "Try to continue") : null);
     studio.fill(root, buttons, problem ? studio.problem(problem) : null);
-  };
+  });
   document.addEventListener("keydown", (event) => {
     if (studio.visible(root) && event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (!event.repeat) start(); }
   }, true);
@@ -210,7 +210,8 @@ studio.kinds.watch = ({ root, props }) => {
   const { h } = studio;
   let run = null, name = null, at = null, log = studio.remember("curves.log") === "1", smooth = Number(studio.remember("curves.smooth") || 0.6), charts = {}, note = null, built = false, offered = "";
   root.className = "face watch";
-  const status = h("div", { class: "watch-status", role: "status" });
+  const status = h("div", { class: "watch-status" });
+  const spoken = h("div", { class: "sr", role: "status" }); // what is heard: the state once, not its every step
   const bar = h("div", { class: "stage-bar", "aria-hidden": "true" }, h("i", {}));
   const trouble = h("div", {});
   const img = h("img", { class: "pixelated", alt: "Samples" });
@@ -231,7 +232,7 @@ studio.kinds.watch = ({ root, props }) => {
   const WORDS = {
     waiting: () => run.place ? `Waits for another training to end (${run.place} before it).` : "About to start.",
     running: () => run.step ? `${{ looking: "Evaluating on unseen pictures", recording: "Saving the record" }[run.phase] || "Training"}: step ${studio.number(run.step)} of ${run.steps ? "" : "about "}${studio.number(run.total)}, ${studio.seconds(run.seconds)} so far${left(run.remaining)}` : `${run.phase ? run.phase[0].toUpperCase() + run.phase.slice(1) : "Loading"} …`,
-    paused: () => `Paused at step ${studio.number(run.step)}. Continue goes on exactly from here.`,
+    paused: () => !run.step ? "Stopped before it began." : `Paused at step ${studio.number(run.step)}. Continue goes on exactly from here.`,
     interrupted: () => `Interrupted at about step ${studio.number(run.step)}.`,
     finished: () => `Finished: ${studio.count(run.step, "step")} in ${studio.seconds(run.seconds)}.`,
     failed: () => `Stopped at step ${studio.number(run.step)}.`,
@@ -310,10 +311,12 @@ studio.kinds.watch = ({ root, props }) => {
   };
   const show = (next) => {
     if (!next) { run = null; built = false; at = null; offered = ""; return studio.fill(root, empty()); }
-    if (run?.id !== next.id) { at = null; charts = {}; name = null; note = null; }
+    if (run?.id !== next.id) { grid.replaceChildren(); at = null; charts = {}; name = null; note = null; }
     run = next;
-    if (!built) { studio.fill(root, status, bar, trouble, pictures, acts, tools, grid, facts); built = true; }
+    if (!built) { studio.fill(root, status, spoken, bar, trouble, pictures, acts, tools, grid, facts); built = true; }
     status.textContent = WORDS[run.state]();
+    const heard = run.state === "running" ? "Training" : WORDS[run.state]();
+    if (spoken.textContent !== heard) spoken.textContent = heard;
     const busy = run.state === "running";
     bar.hidden = !busy; bar.classList.toggle("unknown", busy && !run.step);
     bar.firstElementChild.style.width = run.step ? `${Math.min(100, (100 * run.step) / Math.max(1, run.total))}%` : "";

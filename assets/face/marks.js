@@ -8,7 +8,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     box: "Drag a box around the thing.",
     all: "Press Find segments, then choose among them.",
   };
-  let picture = null, points = [], box = null, mode = "click", sign = 1, modes = ["click", "box", "all"], past = [];
+  let picture = null, points = [], box = null, mode = "click", sign = 1, modes = ["click", "box", "all"], past = [], undone = [];
   let value = {}, chosen = [], canvas = null, under = 0, note = "";
   const stage = () => studio.named[props.stage];
   const hasMap = () => mode === "all" && value.everything && value.artifact && value.choices?.length;
@@ -22,7 +22,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     stage()?.redraw();
     if (box || points.some((point) => point[2])) trigger("marked", state());
   };
-  const change = (next) => { past.push({ points, box }); ({ points, box } = { points, box, ...next }); marked(); };
+  const change = (next) => { past.push({ points, box }); undone = []; ({ points, box } = { points, box, ...next }); marked(); };
 
   // ── what the stage asks ────────────────────────────────────────────────
   const shown = (next) => {
@@ -30,7 +30,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     const isNew = first?.id !== picture?.id;
     value = next;
     picture = first;
-    if (isNew || !first) { points = []; box = null; past = []; }
+    if (isNew || !first) { points = []; box = null; past = []; undone = []; }
     chosen = next.chosen || [];
     if (next.marks && (isNew || (!points.length && !box && !past.length))) adopt(next.marks);
     if (!next.everything) canvas = null;
@@ -104,7 +104,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
   };
 
   // ── the bar over the picture ───────────────────────────────────────────
-  const draw = () => {
+  const draw = () => studio.refocus(root, () => {
     root.className = "face marks-in";
     const drawn = value.artifact && !value.everything && value.masks?.length; // the mask of these marks is there
     studio.named[props.run]?.rename(mode === "all" ? "Find segments" : drawn ? "Cut out again" : "Cut out");
@@ -121,12 +121,14 @@ studio.kinds.marks = ({ root, props, trigger }) => {
         mode !== "all" ? h("button", { type: "button", class: "quiet", disabled: !any, onclick: () => change({ points: [], box: null }) }, "Clear") : null),
       choices(),
       (mode === "all" ? !hasMap() : !any) || note ? h("div", { class: "small muted marks-hint" }, note || HINTS[mode]) : null);
-  };
-  const undo = () => { const before = past.pop(); if (before) { ({ points, box } = before); marked(); } };
+  });
+  const step = (from, to) => { if (from.length) { to.push({ points, box }); ({ points, box } = from.pop()); marked(); } };
+  const undo = () => step(past, undone), redo = () => step(undone, past);
   document.addEventListener("keydown", (event) => {
-    if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || !studio.visible(root) || /^(INPUT|TEXTAREA)$/.test(event.target.tagName)) return;
+    const act = studio.visible(root) && { undo, redo }[studio.undoKey(event)];
+    if (!act) return;
     event.preventDefault();
-    undo();
+    act();
   });
 
   const update = (next) => { // Python says which ways of marking the model understands

@@ -10,16 +10,19 @@ studio.kinds.stage = ({ root, props, trigger }) => {
 
   const start = (event, data) => { // an event that begins a job: the run bar answers before Python does
     const runner = Object.values(studio.named).find((widget) => widget.serves === props.name);
-    if (!runner || runner.begin()) trigger(event, data);
+    const tell = () => trigger(event, data);
+    runner ? runner.begin(tell) : tell();
   };
 
   // ── the view ───────────────────────────────────────────────────────────
   const view = h("div", { class: "stage-view" });
-  const line = h("div", { class: "stage-line", role: "status", "aria-live": "polite" });
+  const line = h("div", { class: "stage-line" });
+  const spoken = h("div", { class: "sr", role: "status" }); // what is heard: a phase once, not its every step
+  const speak = (text) => { if (spoken.textContent !== text) spoken.textContent = text; };
   const below = h("div", { class: "stage-below" });
   const bar = h("div", { class: "stage-bar", hidden: true }, h("i"));
   root.className = "face stage";
-  root.replaceChildren(view, line, below);
+  root.replaceChildren(view, line, spoken, below);
 
   const emptyState = () => {
     const { title, text, examples = [], more } = { ...props.empty, ...taught };
@@ -30,24 +33,30 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   };
   // Small pictures are enlarged, up to four times, so that they can be seen; large ones fit the window.
   const measure = (one) => `--w:${Math.round(one.width * Math.min(4, Math.max(1, 560 / Math.max(one.width, one.height))))}px;--fit:${one.width / one.height}`;
+  const cross = { picture: "", spot: null }; // where the keyboard's cross stands; it outlives the drawing
   let last = null; // the element is used again for the same picture, so that nothing flashes
   const shown = (one) => {
-    if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.title || one.name || "" }) };
+    if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.alt || one.title || one.name || "" }) };
     const figure = h("div", { class: "figure", style: measure(one) }, last.image);
     const long = Math.max(one.width / one.height, one.height / one.width);
     if (long > 4) figure.classList.add(one.width > one.height ? "wide" : "tall");
-    studio.overlay?.(figure, one, pilot()?.lay?.(value) ?? value, { props, trigger, pilot: pilot() });
+    studio.overlay?.(figure, one, pilot()?.lay?.(value) ?? value, { props, trigger, pilot: pilot(), cross });
     return figure;
   };
   const grid = () => pictures().map((one, index) => h("button", {
     type: "button", class: "cell", "aria-pressed": String(index === chosen), title: one.title || "",
     onclick: () => { if (index === chosen) zoomed = true; chosen = index; draw(); trigger("pick", { index }); },
-  }, h("img", { src: studio.picture(one.id), alt: one.title || `Picture ${index + 1}` })));
+  }, h("img", { src: studio.picture(one.id), alt: one.alt || one.title || `Picture ${index + 1}` })));
 
   const draw = () => {
     if (painter) return;
     const held = view.querySelector(".figure.pressed"); // a box is being drawn: what arrived waits for the finger
     if (held) return held.addEventListener("released", draw, { once: true });
+    studio.refocus(view, drawView);
+    drawLine();
+    drawBelow();
+  };
+  const drawView = () => {
     const many = pictures().length > 1 && !zoomed && !shot;
     view.className = `stage-view${many ? " many" : ""}`;
     if (shot && preview) view.replaceChildren(previewFigure(), bar);
@@ -55,8 +64,6 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     else if (many) view.replaceChildren(...grid());
     else if (current()) view.replaceChildren(shown(current()));
     else view.replaceChildren(emptyState());
-    drawLine();
-    drawBelow();
   };
   const veiled = () => { const figure = shown(current()); figure.classList.add("veil"); return figure; };
   const previewFigure = () => h("div", { class: "figure", style: `--w:512px;--fit:${ratio}` }, h("img", { class: "preview", src: preview, alt: "The picture as it forms" }));
@@ -72,8 +79,9 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   };
   const progress = (now, message = "") => {
     const started = now && !shot;
-    if (started) begun = Date.now();
+    if (started) { begun = Date.now(); painter?.leave(); } // the paint is the mask already
     shot = now; note = message;
+    speak(!now ? message : now.state === "queued" ? words(now) : now.phase || "working");
     if (!now) { preview = ""; bar.hidden = true; return draw(); }
     if (now.preview) {
       const source = studio.url(`job/${now.id}/preview/${now.preview}.webp`);
@@ -88,7 +96,8 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     bar.firstElementChild.style.width = now.total ? `${Math.min(100, (100 * now.step) / now.total)}%` : "";
     if (started) draw(); else { drawLine(); const text = view.querySelector(".empty p"); if (text && !preview) text.textContent = words(now); }
   };
-  const drawLine = () => {
+  const drawLine = () => { if (!painter) studio.refocus(line, fillLine); };
+  const fillLine = () => {
     if (shot) {
       if (value.artifact && (shot.seconds || 0) < 0.4 && Date.now() - begun < 400 && line.firstChild) return;
       const parts = [h("span", { class: "phase" }, words(shot))];
@@ -97,9 +106,10 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       if (shot.remaining !== null && shot.remaining !== undefined && shot.step > 1) parts.push(h("span", { class: "num" }, `about ${studio.seconds(shot.remaining)} to go`));
       return line.replaceChildren(...parts);
     }
-    if (note) return line.replaceChildren(h("span", {}, note));
-    if (!current() || value.fresh) return line.replaceChildren();
-    line.replaceChildren(...actions());
+    const row = current() && !value.fresh ? actions() : [];
+    if (note && row.length) row.push(h("span", { class: "spring" }));
+    if (note) row.push(h("span", {}, note));
+    line.replaceChildren(...row);
   };
 
   // ── a result's one row ─────────────────────────────────────────────────
@@ -132,7 +142,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, icon("tick"), "Saved"));
     for (const action of value.actions || []) row.push(h("button", { type: "button", onclick: () => (action.runs ? start : trigger)("act", { name: action.name, artifact: value.artifact, index: chosen }) }, action.icon ? icon(action.icon) : null, action.label));
     if (pictures().length > 1 && zoomed) row.push(h("button", { type: "button", class: "quiet", onclick: () => { zoomed = false; draw(); } }, icon("back"), "All pictures"));
-    if (one.title) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));
+    if (one.title && !note) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));
     return row;
   };
   const drawBelow = () => {
@@ -154,18 +164,24 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   view.addEventListener("drop", (event) => { if (slot()) { event.preventDefault(); slot().take(event.dataTransfer.files[0]); } });
 
   // ── the brush, over the plain picture ──────────────────────────────────
-  const paint = (start, mask, done) => {
-    painter = studio.brush(start, mask, (blob) => { painter = null; draw(); if (blob) done(blob); });
+  // `keep(answer of a blob)` is told after every stroke, `revert()` where the paint is not wanted after all.
+  const paint = (start, mask, { keep, revert }) => {
+    painter?.leave();
+    painter = studio.brush(start, mask, { keep, leave: (unwanted) => { painter = null; if (unwanted) revert(); draw(); } });
     view.className = "stage-view";
     view.replaceChildren(painter.figure);
     line.replaceChildren(painter.tools);
     below.replaceChildren();
+    const box = root.getBoundingClientRect(); // a phone's screen is at the controls
+    if (box.top < 0 || box.top + view.offsetHeight > innerHeight) root.scrollIntoView({ block: "start" });
+    painter.focus();
   };
 
   const update = (next) => {
     value = next;
     chosen = Math.min(next.selected ?? 0, Math.max(0, pictures().length - 1));
-    zoomed = false; note = ""; painter = null;
+    zoomed = false; note = "";
+    if (value.artifact && current()) speak(`Done. ${current().alt || ""}`);
     pilot()?.shown?.(value);
     draw();
   };
@@ -179,5 +195,5 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   draw();
   // A tab that was never seen is built when something is sent to it: its slot was filled before the stage was there.
   setTimeout(() => { const waiting = slot()?.get?.(); if (waiting?.id && waiting.kind !== "mask" && !current() && studio.named[props.slot]?.shows === props.name) peek(waiting); }, 0);
-  return { update, peek, progress, teach, paint, root, get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
+  return { update, peek, progress, teach, paint, root, artifact: () => value.artifact, isPainting: () => painter !== null, stopPainting: () => painter?.leave(), get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
 };

@@ -24,6 +24,11 @@ from tests.apps.finders import CARDS, FINDERS
 DEVICE = Device("Test processor", 2, 12 * 2**30, "cpu")
 
 
+def own(piece: Any) -> dict[str, Any]:
+    """What a piece was made with, as its script receives it."""
+    return json.loads(piece.js_on_load.partition("studio.mount(")[2].partition(", ")[2].partition(", element, ")[0])
+
+
 class FakeEngine:
     """Paints discs whose colour is the seed's. `pace` is seconds a step; "slow" in the prompt makes it half a second,
     "very slow" three.

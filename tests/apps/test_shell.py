@@ -14,7 +14,7 @@ from apps import generate, library, routes, theme, widgets
 from apps.shell import TABS, build
 from studio.errors import InvalidTask, NotFound, QueueFull, Unsupported
 from studio.ops.pictures import encode_png
-from tests.apps.fakes import fake_studio
+from tests.apps.fakes import fake_studio, own
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ def test_every_piece_has_a_name_of_its_own_and_a_kind_in_the_scripts(studio):
     pieces = [
         b for b in build(studio).blocks.values() if isinstance(b, gr.HTML) and "studio.mount" in (b.js_on_load or "")
     ]
-    names = [piece.props["name"] for piece in pieces]
+    names = [own(piece)["name"] for piece in pieces]
     assert len(names) == len(set(names))
     for piece in pieces:
         kind = piece.js_on_load.split('studio.mount("')[1].split('"')[0]
