@@ -62,7 +62,7 @@ def build(face: Face) -> None:
                 slot="detect-image",
                 pilot="detect-finds",
             )
-            pieces.piece("finds", "detect-finds", stage="detect-stage", slider="detect-confidence")
+            finds = pieces.piece("finds", "detect-finds", stage="detect-stage", slider="detect-confidence")
     confidence, classes = settings[0], settings[2]
 
     def submit(owner: str, card_id: str, *values: Any) -> Snapshot:
@@ -78,7 +78,7 @@ def build(face: Face) -> None:
         return [sent, fitting, start(owner, fitting, sent, *without_classes(values, fitting == card_id))]
 
     def again(owner: str, before: Any, card_id: str, *values: Any) -> Any:
-        """The slider was let go: the same picture again, as a draft."""
+        """A filter was changed: the same picture again, as a draft."""
         if not (isinstance(before, dict) and before.get("artifact")) or chosen(values[0]) is None:
             return gr.skip()
         try:
@@ -98,6 +98,10 @@ def build(face: Face) -> None:
     on_data(stage.example, example, [face.owner, *inputs], [image, card, run])
     on_data(run.finished, filled, [face.owner], [image, classes])
     on(confidence.release, again, [face.owner, stage, *inputs], run)
+    # What is there is filtered at once; the run after it may bring more of the classes.
+    on(classes.input, lambda names: {"only": names}, classes, finds)
+    on(classes.input, again, [face.owner, stage, *inputs], run)
+    on(card.change, lambda: {"only": []}, None, finds)
     on(card.change, lambda id_: gr.update(choices=known_classes(studio, id_), value=[]), card, classes)
     face.accept("detect", "Detect", image)
 

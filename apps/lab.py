@@ -77,15 +77,6 @@ def training_panel(
             info="Length of the run. You can pause and continue at any time.",
             elem_id=f"{name}-minutes",
         )
-        bar = pieces.piece(
-            "trainbar",
-            f"{name}-bar",
-            events=("train",),
-            family=family,
-            watch=f"{name}-view",
-            sides=f"{name}-head",
-            elem_classes=["run-bar"],
-        )
         with more(name=f"{name}-more"):
             form.rest()
             patience = gr.Slider(
@@ -100,6 +91,15 @@ def training_panel(
             seed = gr.Textbox(
                 label="Seed", placeholder="Empty draws one", info="Same seed, same training.", max_length=10
             )
+        bar = pieces.piece(
+            "trainbar",
+            f"{name}-bar",
+            events=("train",),
+            family=family,
+            watch=f"{name}-view",
+            sides=f"{name}-head",
+            elem_classes=["run-bar"],
+        )
     with view:
         head = pieces.piece("labhead", f"{name}-head", family=family, lab=name)
         with gr.Column(elem_id=f"{name}-watch", elem_classes=["lab-side"], min_width=0) as watch:

@@ -3,13 +3,12 @@
 studio.brush = (start, mask, { keep, leave }) => {
   const { h } = studio;
   const image = h("img", { src: studio.picture(start.id), alt: "", draggable: "false" });
-  const measure = `--w:${Math.round(start.width * Math.min(4, Math.max(1, 560 / Math.max(start.width, start.height))))}px;--fit:${start.width / start.height}`;
   const canvas = h("canvas", {
     class: "over", width: start.width, height: start.height, style: "opacity:0.6;touch-action:none;cursor:crosshair",
     tabindex: 0, role: "img", "aria-label": "The picture, to be painted where it shall change",
   });
   const pen = canvas.getContext("2d", { willReadFrequently: false });
-  const figure = h("div", { class: "figure", style: measure }, image, canvas);
+  const figure = h("div", { class: "figure", style: studio.measure(start) }, image, canvas);
   let strokes = [], undone = []; // a stroke, or "clear"
   const ink = getComputedStyle(document.body).getPropertyValue("--accent").trim() || "#3556c8";
   let erase = false, last = null, base = null;

@@ -11,8 +11,13 @@
       else element.setAttribute(name, value === true ? "" : value);
     }
     element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    if (attributes.type === "range") studio.filled(element);
     return element;
   };
+
+  // A slider's track is filled up to its thumb, as Gradio's are; call it where a script moves one.
+  studio.filled = (range) => range.style.setProperty("--range_progress", `${(100 * (range.value - range.min)) / Math.max(1e-9, range.max - range.min)}%`);
+  document.addEventListener("input", (event) => { if (event.target.type === "range") studio.filled(event.target); }, true);
 
   // Like replaceChildren, but leaves out what is not there.
   studio.fill = (parent, ...children) => parent.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
@@ -40,6 +45,12 @@
     for (const [key, value] of Object.entries({ d: PATHS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round", "stroke-linejoin": "round" })) path.setAttribute(key, value);
     svg.append(path);
     return svg;
+  };
+
+  // Style of a picture's figure: small ones are enlarged so that they can be seen, more where there is more room.
+  studio.measure = ({ width, height }) => {
+    const room = Math.max(560, innerHeight - 420);
+    return `--w:${Math.round(width * Math.min(room / 140, Math.max(1, room / Math.max(width, height))))}px;--fit:${width / height}`;
   };
 
   studio.url = (path) => new URL(`face/${path}`, document.baseURI).href;

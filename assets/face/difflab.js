@@ -176,7 +176,7 @@ studio.difflab.reverse = ({ state, ask, isFlow, slider, labels, reseed, busy }) 
   const start = () => { if (!film) return; if (frame >= film.frames) frame = 0; play.textContent = "Pause"; timer = setInterval(() => { if (!studio.visible(screen)) return; frame += 1; show(); if (frame >= film.frames) stop(); }, 90); };
   const show = () => {
     if (!film) return;
-    scrub.value = frame;
+    scrub.value = frame; studio.filled(scrub);
     for (const [k, one] of tiles.entries()) { one.x.set(film.x, frame, k, film.side); one.clean.set(film.clean, Math.max(0, frame - 1), k, film.side); }
     const level = film.levels[Math.max(0, frame - 1)];
     where.textContent = frame === 0 ? "pure noise" : `after step ${film.steps <= film.frames ? frame : Math.round((frame * film.steps) / film.frames)} of ${film.steps}, left t = ${film.flow ? level.toFixed(2) : Math.round(level)}`;

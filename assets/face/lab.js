@@ -248,7 +248,7 @@ studio.kinds.watch = ({ root, props }) => {
     const steps = run.samples[name];
     range.max = steps.length - 1;
     const index = at === null ? steps.length - 1 : Math.min(at, steps.length - 1);
-    range.value = index;
+    range.value = index; studio.filled(range);
     const source = studio.url(`run/${run.id}/sample/${name}/${steps[index]}.png`);
     if (img.src !== source) img.src = source;
     when.textContent = `step ${studio.number(steps[index])}`;

@@ -3,7 +3,8 @@
 (() => {
   const NS = "http://www.w3.org/2000/svg";
   const SIDE = 1200; // px of a mask's canvas at most; it is only looked at
-  const CROWD = 30; // more boxes than this show their label only when pointed at
+  const CROWD = 30; // more boxes than this show their label only when pointed at,
+  const FEW = 5, LOW = 54; // and so do more than a few that are lower than three labels, px on screen
   // Ten hues of like lightness; the same name has the same colour on every tab.
   const HUES = ["#e4572e", "#17a398", "#7d5ba6", "#d19c1d", "#2e86de", "#c2447a", "#5a9e3a", "#0f8bb3", "#b35c1e", "#6b6fd6"];
   studio.hue = (text) => HUES[[...String(text)].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) >>> 0, 7) % HUES.length];
@@ -25,7 +26,7 @@
     const paint = () => {
       const one = unit();
       layer.replaceChildren();
-      layer.classList.toggle("crowd", (value.boxes || []).length > CROWD);
+      layer.classList.toggle("crowd", isCrowd(value.boxes || [], one));
       const order = (value.boxes || []).map((box, index) => index).sort((a, b) => area(value.boxes[b].box) - area(value.boxes[a].box)); // small ones stay clickable
       for (const index of order) drawBox(layer, value.boxes[index], index, picture, one, pilot);
       for (const [x, y, label] of value.points || []) drawPoint(layer, x, y, label, one);
@@ -85,6 +86,11 @@
       data.data[4 * i] = tint[0]; data.data[4 * i + 1] = tint[1]; data.data[4 * i + 2] = tint[2];
       data.data[4 * i + 3] = edge ? tint[4] ?? 255 : tint[3] ?? 105;
     }
+  };
+
+  const isCrowd = (boxes, unit) => {
+    const heights = boxes.map(({ box }) => (box[3] - box[1]) / unit).sort((a, b) => a - b);
+    return boxes.length > CROWD || (boxes.length > FEW && heights[Math.floor(heights.length / 2)] < LOW);
   };
 
   // ── boxes and points ───────────────────────────────────────────────────

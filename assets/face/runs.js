@@ -96,7 +96,7 @@ studio.kinds.runs = ({ root }) => {
     const families = [...new Set(runs.map((run) => run.family))];
     const shown = runs.filter((run) => (!family || run.family === family) && (!filter || [run.title, run.recipe, run.data, WORDS[run.state], run.id].join(" ").toLowerCase().includes(filter)));
     const focus = document.activeElement === search;
-    studio.fill(head, families.length > 1 ? h("div", { class: "segs" }, [["", "All"], ...families.map((one) => [one, LABS[one] || one])].map(([key, label]) => h("button", { type: "button", class: "seg", "aria-pressed": String(family === key), onclick: () => { family = key; draw(); } }, label))) : h("span", {}), runs.length ? search : null);
+    studio.fill(head, families.length > 1 ? h("div", { class: "segs" }, [["", "All"], ...families.map((one) => [one, LABS[one] || one])].map(([key, label]) => h("button", { type: "button", class: "seg", "aria-pressed": String(family === key), onclick: () => { family = key; draw(); } }, label))) : null, runs.length ? search : null);
     studio.fill(body, problem ? studio.problem(problem) : null,
       !runs.length ? h("div", { class: "stage-view" }, h("div", { class: "empty" }, h("h2", {}, "No trainings yet"), h("p", {}, "What you train in the labs is listed here with its curves and settings, and can be compared, continued or kept as a model."))) : h("table", { class: "runs-table" },
         h("thead", {}, h("tr", {}, h("th", {}, ""), h("th", {}, "Model"), h("th", {}, "State"), h("th", { class: "wide" }, "Pictures"), h("th", { class: "num" }, "Steps"), h("th", { class: "num wide" }, "Time"), h("th", { class: "wide" }, "Best on unseen pictures"), h("th", { class: "num wide" }, "Started"))),

@@ -31,13 +31,10 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       ? h("div", { class: "examples" }, examples.map((one, index) => h("button", { type: "button", class: one.image ? "picture" : "", onclick: () => start("example", { index }) }, one.image ? h("img", { src: one.image, alt: "", loading: "lazy" }) : null, one.label)))
       : null);
   };
-  // Small pictures are enlarged, up to four times, so that they can be seen; large ones fit the window.
-  const measure = (one) => `--w:${Math.round(one.width * Math.min(4, Math.max(1, 560 / Math.max(one.width, one.height))))}px;--fit:${one.width / one.height}`;
-  const cross = { picture: "", spot: null }; // where the keyboard's cross stands; it outlives the drawing
   let last = null; // the element is used again for the same picture, so that nothing flashes
   const shown = (one) => {
     if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.alt || one.title || one.name || "" }) };
-    const figure = h("div", { class: "figure", style: measure(one) }, last.image);
+    const figure = h("div", { class: "figure", style: studio.measure(one) }, last.image);
     const long = Math.max(one.width / one.height, one.height / one.width);
     if (long > 4) figure.classList.add(one.width > one.height ? "wide" : "tall");
     studio.overlay?.(figure, one, pilot()?.lay?.(value) ?? value, { props, trigger, pilot: pilot(), cross });

@@ -44,7 +44,7 @@
   };
 
   views.compress = {
-    title: "Compress", text: "The code as a file, against JPEG with the same number of bytes.",
+    title: "File size", text: "The code as a file, against JPEG with the same number of bytes.",
     learn: [["vae_compress", "What am I seeing"]],
     build: ({ lab, chooser, slider, failed, compare }) => {
       const holder = h("div", { class: "vae-two even" }), words = h("p", { class: "num" }), trouble = h("div", {}), chart = h("div", {});

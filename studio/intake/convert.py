@@ -63,6 +63,8 @@ REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "unknown": ("is of no kind the studio knows", _OTHER),
 }
 
+ENDINGS = {".safetensors": "a safetensors file", ".onnx": "an ONNX file", ".gguf": "a GGUF file"}
+
 
 def sniff(path: Path) -> str:
     """The kind of a file or folder by its content: a key of HANDLERS or REFUSED."""
@@ -94,6 +96,8 @@ def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
     kind = sniff(source)
     if kind in REFUSED:
         what, hint = REFUSED[kind]
+        if kind == "unknown" and source.suffix.lower() in ENDINGS:
+            what, hint = f"is damaged or not {ENDINGS[source.suffix.lower()]}", "Copy or download it again."
         raise Unsupported(f"{source.name} {what}.", hint)
     try:
         found = HANDLERS[kind](source, out, tick)
