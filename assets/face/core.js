@@ -157,6 +157,11 @@
     return box;
   };
 
+  // Gradio opens a list anew on any key, also on the Tab that leaves it.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.getAttribute?.("role") === "combobox") event.stopPropagation();
+  }, true);
+
   // A file that misses its place must not replace the page.
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 
