@@ -74,7 +74,7 @@ def training_panel(
             table[first].minutes,
             step=0.5,
             label="Minutes",
-            info="Of the whole run. It can be paused at any time, and continued.",
+            info="Length of the run. You can pause and continue at any time.",
             elem_id=f"{name}-minutes",
         )
         bar = pieces.piece(
@@ -94,7 +94,7 @@ def training_panel(
                 0,
                 step=1,
                 label="Stop early",
-                info="After this many looks at the held-out pictures without a better result. 0 never does.",
+                info="Stop after N evaluations without improvement (0 = never).",
                 elem_id=f"{name}-patience",
             )
             seed = gr.Textbox(

@@ -79,6 +79,7 @@ def slot(
     stage: str = "",
     feeds: str = "",
     shows: str = "",
+    fits: tuple[str, str] | None = None,
 ) -> gr.HTML:
     """A place for one picture: choose, drop, paste, or have one sent here. Its value is the asset, {} when empty.
 
@@ -89,8 +90,9 @@ def slot(
         paint: name of the slot whose picture is painted over, on the stage `stage`, to make a mask.
         feeds: name of the slot that paints over this one's picture.
         shows: name of the stage that shows the picture as soon as it is here.
+        fits: element ids of the width and height in px that the picture is cut to; what goes is shown before.
     """
-    wiring = {"paint": paint, "stage": stage, "feeds": feeds, "shows": shows}
+    wiring = {"paint": paint, "stage": stage, "feeds": feeds, "shows": shows, "fits": list(fits or ())}
     return piece("slot", name, events=("read",), title=title, invite=invite, kind=kind, **wiring)
 
 

@@ -15,17 +15,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
-from apps import catalogue, compress, files, learn
+from apps import catalogue, compress, files, generate, learn
 from studio.errors import InvalidImage, NotFound, QueueFull, StudioError
 from studio.jobs import id_of
 from studio.library import Asset
 from studio.ops import pictures
+from studio.ops.words import count
 from studio.studio import Studio
 
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
 SCRIPTS = (
-    "core.js", "entered.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js",
+    "core.js", "entered.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "hints.js", "shelf.js",
+    "frame.js",
     "finds.js", "marks.js", "models.js", "chart.js", "lab.js", "zip.js", "pictures.js", "runs.js",
     "vae.js", "vae_walk.js", "vae_judge.js",
     "difflab.js", "difflab-views.js", "gan.js",
@@ -78,7 +80,8 @@ def router(studio: Studio) -> APIRouter:
     def job(id: str) -> dict[str, Any]:
         shot = studio.jobs.get(id)
         version = f"{id_of(shot.preview):x}-{shot.step}" if shot.preview is not None else ""
-        return {**{name: getattr(shot, name) for name in SEEN}, "preview": version}
+        shared = getattr(shot.task, "count", 0)  # pictures, which share the steps
+        return {**{name: getattr(shot, name) for name in SEEN}, "count": shared, "preview": version}
 
     @face.get("/job/{id}/preview/{version}.webp")
     def preview(id: str, version: str) -> Response:
@@ -98,9 +101,8 @@ def router(studio: Studio) -> APIRouter:
     @face.get("/status")
     def status() -> dict[str, Any]:
         now = studio.status()
-        cores = f"{now.device.cores} core" + ("s" if now.device.cores != 1 else "")
         return {
-            "device": f"{cores}, {now.device.memory / 2**30:.0f} GB",
+            "device": f"{count(now.device.cores, 'core')}, {now.device.memory / 2**30:.0f} GB",
             "about": now.device.name,
             "memory": now.memory,
             "budget": now.budget,
@@ -110,6 +112,10 @@ def router(studio: Studio) -> APIRouter:
             "offline": now.offline,
             "can_unload": studio.can("share"),
         }
+
+    @face.get("/advice/{card}")
+    def advice(card: str, prompt: str = "") -> dict[str, Any]:
+        return generate.advice(studio, card, prompt[:2000])
 
     @face.post("/unload")
     def unload() -> dict[str, Any]:

@@ -7,6 +7,7 @@ made from the controls and how a result is shown; the rest is here.
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from studio.cards import Card
 from studio.errors import InvalidTask, NotFound, QueueFull, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
+from studio.ops.words import listed, when
 from studio.studio import Studio
 from studio.tasks import MAX_SEED
 
@@ -75,8 +77,9 @@ class Face:
             return
         if not owner:  # the first answer to a new browser is still on its way
             raise QueueFull("The page is still getting ready.", "Try again in a moment.")
-        if len(self.studio.jobs.active(owner)) >= MAX_ACTIVE:
-            raise QueueFull(f"{MAX_ACTIVE} of your jobs are not finished yet.", "Wait for one, or cancel it.")
+        active = self.studio.jobs.active(owner)
+        if len(active) >= MAX_ACTIVE:
+            raise Busy(active)
 
     def job(self, id: str, owner: str) -> Snapshot:
         """Raises NotFound, also for another's job."""
@@ -91,6 +94,24 @@ class Face:
         if self.seen_by(owner) not in (None, artifact.owner):
             raise NotFound("This result is no longer in the library.", "It may have been deleted in another window.")
         return artifact
+
+
+class Busy(QueueFull):
+    """A visitor has as many unfinished jobs as one may have; names them, so that each can be cancelled."""
+
+    def __init__(self, jobs: Sequence[Snapshot]) -> None:
+        self.jobs = [(job.id, title(job)) for job in jobs]
+        named = listed([text for _, text in self.jobs])
+        unfinished = "is not finished yet" if len(self.jobs) == 1 else "are not finished yet"
+        super().__init__(f"{named} {unfinished}.", "Wait, or cancel one.")
+
+
+def title(job: Snapshot) -> str:
+    """What a job is called where there is little room: its kind and the beginning of its prompt."""
+    prompt = str(getattr(job.task, "prompt", ""))
+    return job.task.kind.capitalize() + (
+        f" \u201c{textwrap.shorten(prompt, 40, placeholder=' …')}\u201d" if prompt else ""
+    )
 
 
 # ── wiring ───────────────────────────────────────────────────────────────────
@@ -116,7 +137,8 @@ def on_data(
 def problem(error: BaseException) -> Json:
     """What to show for an error: its two sentences; a bug is logged and described calmly."""
     if isinstance(error, StudioError):
-        return {"message": error.message, "hint": error.hint, "at": time.time()}
+        jobs = [{"id": id_, "label": text} for id_, text in error.jobs] if isinstance(error, Busy) else []
+        return {"message": error.message, "hint": error.hint, "jobs": jobs, "at": time.time()}
     log.error("a callback failed", exc_info=error)
     return {
         "message": "Something went wrong inside the studio.",
@@ -252,7 +274,7 @@ def card_title(studio: Studio, id: str) -> str:
 
 
 _HIDDEN = ("task", "image", "mask")
-NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Leave out"}
+NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Negative prompt"}
 
 
 def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
@@ -265,7 +287,7 @@ def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
     seconds = artifact.data.get("seconds") or {}
     if isinstance(seconds, dict) and seconds:
         rows.append(["Time", ", ".join(f"{phase} {value:.2g} s" for phase, value in seconds.items())])
-    rows.append(["Made", time.strftime("%Y-%m-%d %H:%M", time.localtime(artifact.created))])
+    rows.append(["Made", when(artifact.created)])
     if artifact.fingerprint:
         rows.append(["Weights", artifact.fingerprint[:16]])
     return rows

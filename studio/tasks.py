@@ -79,9 +79,7 @@ class Generate(Task):
     count: int = Field(1, ge=1, le=16, description="How many pictures. Picture k uses seed + k.")
     image: AssetId | None = Field(None, description="Start from this picture instead of noise.")
     mask: AssetId | None = Field(None, description="Repaint only where this mask is white.")
-    strength: float = Field(
-        0.6, gt=0, le=1, description="How far to move away from the start picture. 1 ignores it, 0.1 barely touches it."
-    )
+    strength: float = Field(0.6, gt=0, le=1, description="Low keeps the start picture, high repaints it.")
 
     @model_validator(mode="after")
     def _mask_needs_image(self) -> Generate:
@@ -96,7 +94,7 @@ class Detect(Task):
     kind: ClassVar[str] = "detect"
 
     image: AssetId = Field(description="The picture to look at.")
-    confidence: float = Field(0.25, ge=0, le=1, description="Leave out what the model is less sure of than this.")
+    confidence: float = Field(0.25, ge=0, le=1, description="Hide what the model is less sure of than this.")
     iou: float = Field(0.45, ge=0, le=1, description="Two boxes of a class that overlap more than this count as one.")
     classes: tuple[str, ...] = Field((), max_length=500, description="Only these classes. Empty means all.")
     max_detections: int = Field(300, ge=1, le=1000, description="At most this many boxes, best first.")
@@ -114,7 +112,7 @@ class Segment(Task):
     box: Box | None = Field(None, description="A box around the thing as x1,y1,x2,y2 in pixels.")
     everything: bool = Field(False, description="Find all segments instead of one thing.")
     points_per_side: int = Field(16, ge=4, le=64, description="Grid of 'everything'. Denser finds smaller ones.")
-    min_area: int = Field(64, ge=1, le=10_000_000, description="Leave out segments smaller than this many pixels.")
+    min_area: int = Field(64, ge=1, le=10_000_000, description="Drop segments smaller than this many pixels.")
     scale: float = Field(100.0, ge=1, le=10_000, description="Felzenszwalb: larger makes larger segments.")
     brush: int = Field(9, ge=1, le=200, description="GrabCut and watershed: width of a click's mark in pixels.")
 
@@ -132,7 +130,7 @@ class Train(Task):
     asset_fields: ClassVar[tuple[str, ...]] = ()
     lane: ClassVar[str] = "training"
 
-    recipe: str = Field(min_length=1, max_length=60, description="What is trained; see `python app.py train list`.")
+    recipe: str = Field(min_length=1, max_length=60, description="What is trained.")
     run: RunId = Field(description="The run it makes or continues.")
     steps: int | None = Field(None, ge=1, le=100_000_000, description="Steps of the whole run.")
     minutes: float | None = Field(None, gt=0, le=14_400, description="Minutes of the whole run, instead of steps.")
@@ -140,7 +138,7 @@ class Train(Task):
     options: dict[str, Any] = Field(default_factory=dict, description="Settings, by the names of the recipe's options.")
     seed: Seed = Field(0, description="Same seed, same steps, same weights.")
     patience: int = Field(
-        0, ge=0, le=1000, description="Stop after this many looks at the held-out pictures without progress; 0: never."
+        0, ge=0, le=1000, description="Stop after this many evaluations without improvement. 0: never."
     )
 
 

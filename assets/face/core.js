@@ -23,6 +23,7 @@
     again: "M13 8a5 5 0 1 1-1.6-3.7M13 2.5v3h-3",
     vary: "M3 4h2.5l5 8H13M3 12h2.5l1.4-2.2M9.2 6 10.5 4H13",
     close: "M4 4l8 8M12 4l-8 8",
+    tick: "M3 8.500l3.500 3.500L13 4.500",
     brush: "M9.5 6.5 13 3M4 13c-1 0-1.5 0-2 .5 1-3 1.5-4.5 3.5-4.5S8 10 8 11s-1.500 2-4 2z",
     picture: "M2.500 3.500h11v9h-11zM2.500 11l3-3 2.500 2.500 2-2 3.500 3",
     trash: "M3 4.500h10M6 4.500v-2h4v2M4.500 4.500l.5 9h6l.5-9",
@@ -133,7 +134,22 @@
   studio.seconds = (value) => value < 9.95 ? `${value.toFixed(1)} s` : value < 90 ? `${Math.round(value)} s` : value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
   studio.bytes = (value) => value < 1e9 ? `${Math.round(value / 2 ** 20)} MB` : `${(value / 2 ** 30).toFixed(1)} GB`;
 
-  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, " ", what.hint ? studio.h("span", { class: "hint" }, what.hint) : null);
+  // Numbers, plurals and moments are written by these three, as studio/ops/words.py writes them.
+  studio.number = (value) => Number(value).toLocaleString("en");
+  studio.count = (value, noun, plural = `${noun}s`) => `${studio.number(value)} ${value === 1 ? noun : plural}`;
+  studio.when = (seconds) => {
+    const then = new Date(seconds * 1000), pad = (value) => String(value).padStart(2, "0");
+    const year = then.getFullYear() === new Date().getFullYear() ? "" : ` ${then.getFullYear()}`;
+    return `${then.getDate()} ${then.toLocaleString("en", { month: "short" })}${year} ${pad(then.getHours())}:${pad(then.getMinutes())}`;
+  };
+
+  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, " ", what.hint ? studio.h("span", { class: "hint" }, what.hint) : null,
+    what.jobs?.length ? studio.h("div", { class: "problem-acts" }, what.jobs.map((job) => studio.h("button", { type: "button", onclick: async (event) => {
+      const button = event.currentTarget;
+      button.disabled = true;
+      const answer = await studio.ask(`job/${job.id}/cancel`, { method: "POST" });
+      button.textContent = answer.message && answer.status !== 404 ? answer.message : `Cancelled ${job.label}`;
+    } }, `Cancel ${job.label}`))) : null);
 
   // A small menu that closes on choice, Escape and a click elsewhere.
   studio.menu = (label, icon, items) => {
@@ -161,6 +177,9 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Tab" && event.target.getAttribute?.("role") === "combobox") event.stopPropagation();
   }, true);
+
+  // Shows the tab of that title.
+  studio.go = (title) => [...document.querySelectorAll('.desk button[role="tab"]')].find((one) => one.textContent.trim() === title)?.click();
 
   // A file that misses its place must not replace the page.
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());

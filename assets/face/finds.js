@@ -46,8 +46,9 @@ studio.kinds.finds = ({ root, props }) => {
   });
   const headline = (found, rows) => {
     const hidden = (value.boxes || []).length - found.length;
-    if (!found.length) return [h("strong", {}, "Nothing found."), h("span", { class: "muted" }, hidden ? ` ${hidden} below this confidence.` : " Lower the confidence, or choose another model.")];
-    return [h("strong", { class: "num" }, `${found.length} found`), h("span", { class: "muted num" }, ` ${rows.length === 1 ? "in one class" : `in ${rows.length} classes`}${hidden ? `, ${hidden} below this confidence` : ""}`)];
+    if (!found.length) return [h("strong", {}, "Nothing found."), h("span", { class: "muted" }, hidden ? ` ${hidden} below this confidence.` : ` ${value.nothing?.text || "Lower the confidence, or choose another model."}`),
+      !hidden && value.nothing?.go ? h("button", { type: "button", onclick: () => studio.go(value.nothing.go) }, value.nothing.label) : null];
+    return [h("strong", { class: "num" }, `${found.length} found`), h("span", { class: "muted num" }, ` ${rows.length === 1 ? "in one class" : `in ${studio.count(rows.length, "class", "classes")}`}${hidden ? `, ${hidden} below this confidence` : ""}`)];
   };
   const row = (label, ones) => {
     const hue = ones[0].hue || studio.hue(label);

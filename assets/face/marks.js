@@ -92,21 +92,22 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     stage()?.redraw();
     trigger("choose", state());
   };
-  const chip = (one, index) => h("button", { type: "button", class: "chip choice num", "aria-pressed": String(chosen.includes(index)), title: `Score ${one.score.toFixed(2)}, ${one.area.toLocaleString("en")} px`, onclick: (event) => choose(index, value.everything && (event.shiftKey || chosen.length > 1)) },
+  const chip = (one, index) => h("button", { type: "button", class: "chip choice num", "aria-pressed": String(chosen.includes(index)), title: `The model's own estimate of overlap: ${one.score.toFixed(2)}. ${studio.number(one.area)} px²`, onclick: (event) => choose(index, value.everything && (event.shiftKey || chosen.length > 1)) },
     value.everything ? null : h("img", { src: studio.thumb(one.id), alt: "" }), h("span", {}, `${index + 1} · ${one.score.toFixed(2)}`));
   const choices = () => {
     const list = value.choices || [];
     const fits = Boolean(value.everything) === (mode === "all");
     if (!fits || !list.length) return null;
-    const words = value.everything ? `${list.length} segments${chosen.length ? `, ${chosen.length} chosen` : ""}` : list.length > 1 ? "Choose the mask" : "";
-    return h("div", { class: "marks-choices" }, words ? h("span", { class: "small muted num", role: "status" }, words) : null,
+    const words = value.everything ? `${studio.count(list.length, "segment")}${chosen.length ? `, ${chosen.length} chosen` : ""}` : list.length > 1 ? `${["", "", "Two", "Three"][list.length] || list.length} readings of your ${box ? "box" : "click"}` : "";
+    return h("div", { class: "marks-choices" }, words ? h("span", { class: "small muted num", role: "status", title: value.everything ? null : "The number is the model's own estimate of overlap" }, words) : null,
       list.length > 1 || value.everything ? h("div", { class: "chips" }, list.slice(0, 120).map(chip)) : null);
   };
 
   // ── the bar over the picture ───────────────────────────────────────────
   const draw = () => studio.refocus(root, () => {
     root.className = "face marks-in";
-    studio.named[props.run]?.rename(mode === "all" ? "Find segments" : "Cut out");
+    const drawn = value.artifact && !value.everything && value.masks?.length; // the mask of these marks is there
+    studio.named[props.run]?.rename(mode === "all" ? "Find segments" : drawn ? "Cut out again" : "Cut out");
     if (!picture) return root.replaceChildren();
     const any = points.length || box;
     const toggle = (name, label, on, act, title) => h("button", { type: "button", class: `seg ${name}`, "aria-pressed": String(on), title, onclick: act }, label);

@@ -71,8 +71,21 @@ studio.kinds.slot = ({ root, props, trigger }) => {
     box.addEventListener("drop", (event) => { event.preventDefault(); event.stopPropagation(); take(event.dataTransfer.files[0]); });
     const tools = props.paint && !busy ? paintButton() : null;
     const said = problem ? studio.problem(problem) : note ? h("p", { class: "note", role: "status" }, note) : null;
-    studio.fill(root, h("div", { class: "label" }, props.title), box, tools, said, input);
+    studio.fill(root, h("div", { class: "label" }, props.title), box, crop(), tools, said, input);
   });
+  // What will be used of a picture whose proportions are not those that are painted, before it is.
+  const crop = () => {
+    if (busy || !value.id || !props.fits?.length) return null;
+    const [width, height] = props.fits.map((id) => Number(document.querySelector(`#${id} input`)?.value));
+    if (!(width > 0 && height > 0)) return null;
+    const scale = Math.min(value.width / width, value.height / height), used = [width * scale, height * scale].map(Math.round);
+    const left = (100 * (1 - used[0] / value.width)) / 2, top = (100 * (1 - used[1] / value.height)) / 2;
+    if (Math.max(left, top) < 1) return null;
+    return h("div", { class: "crop" },
+      h("div", { class: "crop-view", style: `aspect-ratio:${value.width}/${value.height};width:${Math.round((160 * value.width) / value.height)}px` }, h("img", { src: studio.thumb(value.id), alt: "" }), h("i", { style: `inset:${top}% ${left}%` })),
+      h("p", { class: "note" }, `Only the middle ${used.join(" × ")} of your ${value.width} × ${value.height} picture will be used, at ${width === height ? width : `${width} × ${height}`} px.`));
+  };
+  for (const name of ["input", "change"]) document.addEventListener(name, (event) => { if (props.fits?.some((id) => event.target.closest?.(`#${id}`))) draw(); });
   const paintButton = () => {
     const source = studio.named[props.paint];
     const start = source?.get?.();
@@ -81,7 +94,7 @@ studio.kinds.slot = ({ root, props, trigger }) => {
       const before = value;
       over = start.id;
       studio.named[props.stage].paint(start, value.id, { keep: (blob) => studio.arrive(keep(blob)), revert: () => set(before) });
-    } }, icon("brush"), value.id ? "Change with the brush" : "Paint where to change"));
+    } }, icon("brush"), value.id ? "Change with the brush" : "Paint the area"));
   };
   const redraw = () => {
     const start = studio.named[props.paint]?.get?.();

@@ -1,7 +1,7 @@
 // The picture, large: empty, running, or a result with its one row of actions.
 studio.kinds.stage = ({ root, props, trigger }) => {
   const { h, icon } = studio;
-  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null, begun = 0;
+  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null, begun = 0, taught = {};
 
   const pictures = () => value.pictures || [];
   const current = () => pictures()[chosen];
@@ -25,8 +25,9 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   root.replaceChildren(view, line, spoken, below);
 
   const emptyState = () => {
-    const { title, text, examples = [] } = props.empty || {};
-    return h("div", { class: "empty" }, h("h2", {}, title || ""), h("p", {}, text || ""), examples.length
+    const { title, text, examples = [], more } = { ...props.empty, ...taught };
+    return h("div", { class: "empty" }, h("h2", {}, title || ""), h("p", {}, text || ""),
+      more ? h("button", { type: "button", class: "quiet", onclick: more.act }, more.label) : null, examples.length
       ? h("div", { class: "examples" }, examples.map((one, index) => h("button", { type: "button", class: one.image ? "picture" : "", onclick: () => start("example", { index }) }, one.image ? h("img", { src: one.image, alt: "", loading: "lazy" }) : null, one.label)))
       : null);
   };
@@ -70,8 +71,11 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   // ── running ────────────────────────────────────────────────────────────
   const words = (now) => {
     if (now.state === "queued") return now.place > 0 ? `Waiting, ${now.place} before this one` : "Starting";
-    const phase = now.phase || "working";
-    return phase[0].toUpperCase() + phase.slice(1);
+    const { count = 0, total } = now, each = total / count, phase = now.phase || "working";
+    if (!["step", "decoding"].includes(phase) || !total || !count) return phase[0].toUpperCase() + phase.slice(1);
+    const nth = Math.min(count, Math.floor(Math.max(0, now.step - (phase === "decoding" ? 1 : 0)) / each) + 1);
+    const which = count > 1 ? `Picture ${nth} of ${count}` : "Painting";
+    return phase === "decoding" ? `${which}, decoding` : `${which}, step ${now.step - (nth - 1) * each} of ${each}`;
   };
   const progress = (now, message = "") => {
     const started = now && !shot;
@@ -97,7 +101,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     if (shot) {
       if (value.artifact && (shot.seconds || 0) < 0.4 && Date.now() - begun < 400 && line.firstChild) return;
       const parts = [h("span", { class: "phase" }, words(shot))];
-      if (shot.total > 1 && shot.state === "running") parts.push(h("span", { class: "num" }, `step ${shot.step} of ${shot.total}`));
+      if (shot.total > 1 && shot.state === "running" && !["step", "decoding"].includes(shot.phase)) parts.push(h("span", { class: "num" }, `step ${shot.step} of ${shot.total}`));
       parts.push(h("span", { class: "spring" }), h("span", { class: "num" }, studio.seconds(shot.seconds || 0)));
       if (shot.remaining !== null && shot.remaining !== undefined && shot.step > 1) parts.push(h("span", { class: "num" }, `about ${studio.seconds(shot.remaining)} to go`));
       return line.replaceChildren(...parts);
@@ -134,8 +138,8 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     if (offered.length) row.push(studio.menu("Send to", "send", offered));
     if (value.exports) { if (value.exports.length) row.push(studio.menu("Export", "down", value.exports.map((item) => ({ label: item.label, act: () => save(item.path) })))); }
     else row.push(h("a", { class: "button", href: `${studio.picture(one.id)}?name=${encodeURIComponent(one.file || "picture")}`, download: "" }, icon("down"), "Download"));
-    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Keep in Library"));
-    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, "Kept in Library"));
+    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Save to Library"));
+    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, icon("tick"), "Saved"));
     for (const action of value.actions || []) row.push(h("button", { type: "button", onclick: () => (action.runs ? start : trigger)("act", { name: action.name, artifact: value.artifact, index: chosen }) }, action.icon ? icon(action.icon) : null, action.label));
     if (pictures().length > 1 && zoomed) row.push(h("button", { type: "button", class: "quiet", onclick: () => { zoomed = false; draw(); } }, icon("back"), "All pictures"));
     if (one.title && !note) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));
@@ -186,8 +190,10 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     if (painter || (asset.id || "") === (pictures()[0]?.id || "")) return;
     update(asset.id ? { pictures: [asset], fresh: true } : {});
   };
+  // What the chosen model can do, said where nothing is yet.
+  const teach = (next) => { taught = next; if (!current() && !shot && !painter) draw(); };
   draw();
   // A tab that was never seen is built when something is sent to it: its slot was filled before the stage was there.
   setTimeout(() => { const waiting = slot()?.get?.(); if (waiting?.id && waiting.kind !== "mask" && !current() && studio.named[props.slot]?.shows === props.name) peek(waiting); }, 0);
-  return { update, peek, progress, paint, root, artifact: () => value.artifact, isPainting: () => painter !== null, stopPainting: () => painter?.leave(), get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
+  return { update, peek, progress, teach, paint, root, artifact: () => value.artifact, isPainting: () => painter !== null, stopPainting: () => painter?.leave(), get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
 };

@@ -98,7 +98,7 @@ class Runs:
     def folder(self, id_: str) -> Path:
         """Where a run is kept. Raises NotFound for what cannot be an id."""
         if not _ID.fullmatch(id_):
-            raise NotFound(f"There is no run {id_!r}.", "See `python app.py train runs`, or the Runs tab.")
+            raise NotFound(f"There is no run {id_!r}.", "It may have been deleted.")
         return self._folder / id_
 
     def get(self, id_: str) -> Run:
@@ -106,7 +106,7 @@ class Runs:
         try:
             run = Run.model_validate_json((self.folder(id_) / RECORD).read_bytes())
         except (OSError, ValidationError) as error:
-            raise NotFound(f"There is no run {id_!r}.", "It may have been deleted; see the Runs tab.") from error
+            raise NotFound(f"There is no run {id_!r}.", "It may have been deleted.") from error
         if run.state == "running" and not is_alive(run.worker):
             return run.model_copy(
                 update={

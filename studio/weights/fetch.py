@@ -160,7 +160,7 @@ class Hub:
     def _wait(self, file: RemoteFile, failures: int) -> None:
         if failures >= ATTEMPTS:
             raise DownloadError(
-                f"{file.name} stopped arriving before its end.", "What is here is kept; press Download to continue."
+                f"{file.name} stopped arriving before its end.", "What is here is kept; download it again to continue."
             )
         time.sleep(self._pause * failures)
 

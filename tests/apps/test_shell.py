@@ -12,7 +12,7 @@ import pytest
 
 from apps import generate, library, routes, theme, widgets
 from apps.shell import TABS, build
-from studio.errors import InvalidTask, NotFound, Unsupported
+from studio.errors import InvalidTask, NotFound, QueueFull, Unsupported
 from studio.ops.pictures import encode_png
 from tests.apps.fakes import fake_studio, own
 
@@ -151,6 +151,21 @@ def test_in_a_space_each_browser_sees_its_own(tmp_path):
             face.artifact(job.artifact, "you")
         with pytest.raises(NotFound):
             face.job(job.id, "you")
+    finally:
+        studio.close()
+
+
+def test_a_visitor_with_too_many_jobs_hears_which_and_can_cancel_each(tmp_path):
+    studio = fake_studio(tmp_path, mode="kiosk")  # not started: both wait
+    try:
+        face = widgets.Face(studio, gr.BrowserState(""))
+        jobs = [studio.submit("starter", {"prompt": prompt}, owner="me") for prompt in ("a rocket", "a pizza")]
+        face.admit("you")
+        with pytest.raises(QueueFull) as caught:
+            face.admit("me")
+        shown = widgets.problem(caught.value)
+        assert shown["message"] == "Generate “a rocket” and Generate “a pizza” are not finished yet."
+        assert [job["id"] for job in shown["jobs"]] == [job.id for job in jobs]
     finally:
         studio.close()
 

@@ -75,7 +75,7 @@ def test_mask_and_picture_go_to_generate_together(window):
 def test_a_draft_is_kept_when_asked(window):
     page = opened(window)
     click(page, 0.5, 0.5)
-    page.click("#segment-stage button:has-text('Keep in Library')")
+    page.click("#segment-stage button:has-text('Save to Library')")
     page.wait_for_selector("#segment-stage .kept")
 
 

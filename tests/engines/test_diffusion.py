@@ -211,9 +211,9 @@ def test_long_prompts_run_and_say_what_was_cut(engine):
 def test_unknown_things_are_told(copy):
     (copy / "facts.json").write_text(json.dumps({"things": ["pizza", "red apple", "rocket"]}))
     engine = Diffusion(card(), copy, DEVICE)
-    assert engine.run(generate(prompt="2 rockets"), report()).data["notes"] == []
+    assert engine.run(generate(prompt="a rocket"), report()).data["notes"] == []
     (note,) = engine.run(generate(prompt="piza"), report()).data["notes"]
-    assert note == "This small model knows 3 things, none of which is in the prompt; try 'pizza'."
+    assert note == "This model does not know 'piza'. It draws 3 things, none of which is named. Try 'pizza'."
 
 
 def test_overflow_is_an_error_with_a_hint(engine, monkeypatch):
