@@ -184,6 +184,11 @@
     return box;
   };
 
+  // Gradio opens a list anew on any key, also on the Tab that leaves it.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.getAttribute?.("role") === "combobox") event.stopPropagation();
+  }, true);
+
   // Shows the tab of that title.
   studio.go = (title) => [...document.querySelectorAll('.desk button[role="tab"]')].find((one) => one.textContent.trim() === title)?.click();
 

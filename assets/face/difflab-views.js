@@ -73,7 +73,7 @@ studio.difflab.guidance = ({ lab, state, ask, names, slider, labels, reseed, but
     drawKinds();
     studio.fill(element, h("div", { class: "difflab-tools" }, labels(look, ""), reseed(look)), h("div", { class: "difflab-tools" }, free.element, state.about.classifier ? classifier.element : h("span", { class: "small muted" }, "This model has no noisy classifier.")),
       row, h("div", { class: "difflab-explains" }, studio.explain("diffusion_guidance", "Classifier-free guidance"), studio.explain("diffusion_classifier", "Classifier guidance")),
-      h("div", { class: "difflab-tools" }, h("h3", {}, "Labels and scales, from the same noise"), kinds, again), sheet);
+      h("div", { class: "difflab-tools" }, h("h2", {}, "Labels and scales, from the same noise"), kinds, again), sheet);
     look();
   };
   return { element, enter };

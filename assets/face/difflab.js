@@ -100,8 +100,8 @@ studio.difflab.noise = ({ lab, state, ask, asset, source, slot, slider, button, 
   const strip = h("img", { class: "difflab-strip", alt: "From the picture to noise" });
   const thumbs = h("div", { class: "difflab-thumbs" });
   const mix = studio.chart(h("div", {})), beta = studio.chart(h("div", {}));
-  const mixed = h("section", { class: "curve" }, h("h3", {}, "Shares of picture and noise"), mix.canvas.parentElement);
-  const betas = h("section", { class: "curve" }, h("h3", {}, "Noise added per level, β"), beta.canvas.parentElement);
+  const mixed = h("section", { class: "curve" }, h("h2", {}, "Shares of picture and noise"), mix.canvas.parentElement);
+  const betas = h("section", { class: "curve" }, h("h2", {}, "Noise added per level, β"), beta.canvas.parentElement);
   const back = h("div", { class: "difflab-back" });
   let schedule = "", curves = null, t = 300;
   const level = slider("Level t", 0, 999, 1, t, (value) => { t = value; look(); plot(); });
@@ -199,7 +199,7 @@ studio.difflab.reverse = ({ state, ask, isFlow, slider, labels, reseed, busy }) 
     drawWays();
     studio.fill(element, h("div", { class: "difflab-tools" }, labels(run), steps.element, ways, h("button", { type: "button", class: "primary difflab-go", onclick: run }, "Run"), reseed(run)), screen,
       h("div", { class: "difflab-tools" }, play, h("div", { class: "scrub" }, scrub), where), studio.explain("diffusion_reverse"),
-      h("section", { class: "curve difflab-path" }, h("h3", {}, "The way of each picture"), path.canvas.parentElement, straight, studio.explain("diffusion_path")));
+      h("section", { class: "curve difflab-path" }, h("h2", {}, "The way of each picture"), path.canvas.parentElement, straight, studio.explain("diffusion_path")));
     run();
   };
   return { element, enter };

@@ -4,7 +4,7 @@
   const forms = () => [...document.querySelectorAll(".bench > .controls")];
   const fields = (form) => [...form.querySelectorAll(".block[id]")].filter((block) => !block.querySelector(".face, .block"))
     .flatMap((block) => [...block.querySelectorAll("textarea, input")].map((field, index) => [`${block.id} ${index}`, field]));
-  const isList = (field) => field.getAttribute("role") === "listbox";
+  const isList = (field) => field.getAttribute("role") === "combobox";
   const isTicked = (field) => field.type === "checkbox" || field.type === "radio";
   const read = (field) => (isTicked(field) ? field.checked : field.value);
   const write = (field, value) => {

@@ -275,7 +275,7 @@ studio.kinds.watch = ({ root, props }) => {
       grid.replaceChildren(...wanted.map(([group]) => {
         const holder = h("div", {});
         charts[group] = studio.chart(holder);
-        return h("section", { class: "curve" }, h("h3", {}, said(group)), holder, studio.explain([`${props.family}_curve_${group}`, `curve_${group}`]));
+        return h("section", { class: "curve" }, h("h2", {}, said(group)), holder, studio.explain([`${props.family}_curve_${group}`, `curve_${group}`]));
       }));
     }
     for (const [group, names] of wanted) {

@@ -130,7 +130,7 @@ studio.kinds.models = ({ root, trigger }) => {
       ...(known.minutes ? [["Trained for", studio.count(Math.round(known.minutes), "minute")]] : []),
       ...["data", "licence_of_data", "recipe", "limits", "known_limits", "pictures_inside", "training_pictures_inside"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
       ...(Object.keys(known.defaults || {}).length ? [["Prefers", plain(known.defaults)]] : []),
-      ...(names?.length ? [[`${known.things ? "Things it can draw" : "Things it knows"} (${names.length})`, h("div", { class: "names" }, names.join(", "))]] : []),
+      ...(names?.length ? [[`${known.things ? "Things it can draw" : "Things it knows"} (${names.length})`, h("div", { class: "names", tabindex: 0, role: "group", "aria-label": "What it knows" }, names.join(", "))]] : []),
       ...(known.files?.length ? [["Files", h("div", { class: "files" }, known.files.map((file) => h("div", { title: file.sha256 }, `${file.name}, ${size(file.size)}, sha256 ${file.sha256.slice(0, 16)} …`)))]] : []),
     ];
     return h("div", { class: "facts model-facts" }, h("dl", {}, list.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "num" }, text)])), actions(one));
