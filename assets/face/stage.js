@@ -31,6 +31,7 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       ? h("div", { class: "examples" }, examples.map((one, index) => h("button", { type: "button", class: one.image ? "picture" : "", onclick: () => start("example", { index }) }, one.image ? h("img", { src: one.image, alt: "", loading: "lazy" }) : null, one.label)))
       : null);
   };
+  const cross = { picture: "", spot: null }; // where the keyboard's cross stands; it outlives the drawing
   let last = null; // the element is used again for the same picture, so that nothing flashes
   const shown = (one) => {
     if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.alt || one.title || one.name || "" }) };

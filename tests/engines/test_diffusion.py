@@ -138,7 +138,7 @@ def test_image_to_image_keeps_more_with_less_strength(engine):
     watcher = report()
     weak = engine.run(generate(image=PHOTO, strength=0.1, steps=10), watcher)
     assert {total for _, total, _ in watcher.steps} == {1}
-    assert "was cut to 64×64; 40%" in weak.data["notes"][0]
+    assert "Only the middle 60 × 60 of the 100 × 60 picture was used." in weak.data["notes"][0]
     start = fitting.cover(report().asset(PHOTO), 64, 64)
     with torch.inference_mode():
         reference = engine._decode(engine._encode(start), tile=0).astype(float)
