@@ -33,7 +33,7 @@ studio.kinds.hints = ({ root, props }) => {
   const label = () => `All ${studio.count(value.things.length, "thing")}`;
   const draw = () => {
     studio.fill(root, advice ? h("div", { class: "hint-line", role: "status" }, h("span", {}, advice.sentence),
-      advice.suggestions.map((one) => h("button", { type: "button", class: "chip", title: one.prompt, onclick: () => write(one.prompt) }, one.label))) : null,
+      advice.suggestions.map((one) => h("button", { type: "button", class: "chip", title: "Write this into the prompt", onclick: () => write(one.prompt) }, one.prompt))) : null,
       value.things?.length ? h("button", { type: "button", class: "quiet small", onclick: list }, label()) : null);
   };
   const later = () => { clearTimeout(timer); timer = setTimeout(look, PAUSE); };

@@ -106,7 +106,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
   // ── the bar over the picture ───────────────────────────────────────────
   const draw = () => studio.refocus(root, () => {
     root.className = "face marks-in";
-    const drawn = value.artifact && !value.everything && value.masks?.length; // the mask of these marks is there
+    const drawn = (points.length || box) && value.artifact && !value.everything && value.masks?.length; // the mask of these marks is there
     studio.named[props.run]?.rename(mode === "all" ? "Find segments" : drawn ? "Cut out again" : "Cut out");
     if (!picture) return root.replaceChildren();
     const any = points.length || box;

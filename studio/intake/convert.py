@@ -53,7 +53,7 @@ _OTHER = "Import .safetensors, .onnx, .gguf, a diffusers folder, or a torch file
 REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "empty": ("is empty (0 bytes)", "Copy or download it again."),
     "zip": ("is an empty or odd archive", "Unpack it and import the model file inside."),
-    "tar": ("is a tar archive", "If it is a model pack, open it with Unpack; otherwise import the file inside."),
+    "tar": ("is a tar archive", "If it is a model pack, unpack it; otherwise import the file inside."),
     "packed": ("is a packed archive", "Unpack it and import the model file inside."),
     "hdf5": ("is a Keras/HDF5 file, which can hold code", _OTHER),
     "numpy": ("is a numpy array, not a model", _OTHER),

@@ -17,7 +17,7 @@ from studio.ops.words import count, listed
 
 SHOWN = 3
 """Suggestions at most, and words that are quoted."""
-ALIKE = 0.65
+ALIKE = 0.74
 """Names less like a word than this (0..1) are not offered for it."""
 GRAMMAR = ("a", "an", "the", "on", "in", "of", "with", "and", "background", "picture")
 """Words that every such model may be told; they name nothing."""
@@ -122,7 +122,7 @@ class Vocabulary:
         if not named:
             parts.append(f"It draws {count(len(self.things), 'thing')}, none of which is named.")
         elif len(named) > self.most:
-            parts.append("It draws " + ("one thing" if self.most == 1 else "two things at most") + ".")
+            parts.append("It draws " + ("one thing at a time." if self.most == 1 else "two things at most."))
         return Advice(" ".join(parts), self._suggestions(words, meant)) if parts else None
 
     def _suggestions(self, words: Sequence[Word], meant: Sequence[str]) -> tuple[Suggestion, ...]:
@@ -165,7 +165,9 @@ def _likeness(word: str, thing: str) -> float:
 
 
 def _ratio(one: str, other: str) -> float:
-    """difflib's ratio; 0 where its quick upper bound is not alike."""
+    """difflib's ratio, 0 where its quick upper bound is not alike; a name within the word is very like it."""
+    if len(other) > 3 and other in one:
+        return 0.9
     matcher = difflib.SequenceMatcher(None, one, other)
     return matcher.ratio() if min(matcher.real_quick_ratio(), matcher.quick_ratio()) >= ALIKE else 0.0
 

@@ -64,7 +64,7 @@ def test_a_colour_that_is_not_known_is_said_and_the_nearest_is_offered():
 
 
 def test_two_things_are_one_too_many_for_a_model_of_one():
-    assert sentence("a dog left of a bus") == "It draws one thing."
+    assert sentence("a dog left of a bus") == "It draws one thing at a time."
     assert prompts("a dog left of a bus") == ["a dog on a white background", "a bus on a white background"]
     assert "two things at most" in sentence("a dog left of a bus left of a pizza", TAUGHT)
 
@@ -78,6 +78,8 @@ def test_a_prompt_without_a_word_says_so(prompt):
 def test_the_nearest_are_offered_and_otherwise_the_first():
     assert prompts("a rockt") == ["a rocket on a white background"]
     assert prompts("an appl")[0] == "a red apple on a white background"
+    assert prompts("dogsledding") == [PLAIN.phrase(name) for name in THINGS[:3]]  # three letters are in too many words
+    assert prompts("a rocketship") == ["a rocket on a white background"]
     assert prompts("zzzz") == [PLAIN.phrase(name) for name in THINGS[:3]]
     assert str(PLAIN.advise("a rockt")).endswith("Try 'rocket'.")
 
