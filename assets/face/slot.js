@@ -39,9 +39,9 @@ studio.kinds.slot = ({ root, props, trigger }) => {
   // A mask goes with its picture, and both come back together.
   const clear = () => {
     const before = { own: value, fed: fed()?.get?.() };
-    fed()?.clear();
     studio.named[props.stage]?.stopPainting();
     set({});
+    fed()?.set({});
     removed = before;
     draw();
   };

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from apps import generate, library, routes, theme, widgets
-from apps.shell import TABS, build
+from apps.shell import TABS, build, leave
 from studio.errors import InvalidTask, NotFound, QueueFull, Unsupported
 from studio.ops.pictures import encode_png
 from tests.apps.fakes import fake_studio, own
@@ -168,6 +168,27 @@ def test_a_visitor_with_too_many_jobs_hears_which_and_can_cancel_each(tmp_path):
         assert [job["id"] for job in shown["jobs"]] == [job.id for job in jobs]
     finally:
         studio.close()
+
+
+def test_with_the_visitor_their_work_ends_and_nobody_elses(tmp_path):
+    studio = fake_studio(tmp_path, pace=0.1, mode="kiosk")
+    studio.start()
+    try:
+        mine, yours = (studio.submit("starter", {"prompt": "a rocket"}, owner=who) for who in ("me", "you"))
+        leave(studio, "")  # nobody in particular ends nothing
+        assert leave(studio, "me") == {"left": True}
+        assert list(studio.jobs.watch(mine.id))[-1].state == "cancelled"
+        assert list(studio.jobs.watch(yours.id))[-1].state == "done"
+    finally:
+        studio.close()
+
+
+def test_a_picture_without_settings_gives_none():
+    for text in (None, {}, {"parameters": ""}, {"parameters": " "}, {"Software": "camera"}):
+        assert generate.read_settings(text) == {}
+    assert generate.read_settings({"parameters": "a rocket\nSteps: 7, Seed: 0"}) == {
+        "prompt": "a rocket", "steps": 7, "seed": 0,
+    }  # fmt: skip
 
 
 def test_a_hand_off_only_names_places_that_take_the_kind(studio):
