@@ -170,9 +170,11 @@ def theory() -> Json:
          "sentence": one.sentence, "ideal": ideal(one)}
         for one in precisions.offered()
     ]  # fmt: skip
+    names = {id_ for claim in claims.CLAIMS for id_ in claim.measured} | {row["precision"] for row in measured()}
     told = [{**asdict(claim), "share": list(claim.theory)} for claim in claims.CLAIMS]
     return {
         "precisions": table,
+        "titles": {name: precisions.find(name).title for name in names},
         "measures": {name: asdict(measure) for name, measure in quality.MEASURES.items()},
         "claims": told,
         "claim_errors": claims.errors(),

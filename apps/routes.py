@@ -19,20 +19,22 @@ from fastapi.responses import FileResponse, Response
 from PIL import Image
 from starlette.requests import ClientDisconnect
 
-from apps import catalogue, compress, files, learn
+from apps import catalogue, compress, files, generate, learn
 from apps.turns import Bulkhead, Owner, own_job
 from apps.visitors import GONE
 from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError, TooSlow
 from studio.jobs import id_of
 from studio.library import Asset
 from studio.ops import pictures
+from studio.ops.words import count
 from studio.studio import Studio
 
 FACE = Path(__file__).resolve().parent.parent / "assets" / "face"
 FONTS = FACE.parent / "fonts"
 SCRIPTS = (
-    "core.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "shelf.js", "frame.js", "finds.js",
-    "marks.js", "models.js", "chart.js", "lab.js", "zip.js", "pictures.js", "runs.js",
+    "core.js", "entered.js", "overlay.js", "brush.js", "stage.js", "run.js", "slot.js", "hints.js", "shelf.js",
+    "frame.js",
+    "finds.js", "marks.js", "models.js", "chart.js", "lab.js", "zip.js", "pictures.js", "runs.js",
     "vae.js", "vae_walk.js", "vae_judge.js",
     "difflab.js", "difflab-views.js", "gan.js",
     "compress.js", "compress-views.js", "compress-theory.js",
@@ -90,7 +92,8 @@ def router(studio: Studio) -> APIRouter:
     def job(id: str, owner: Owner) -> dict[str, Any]:
         shot = own_job(studio, id, owner)
         version = f"{id_of(shot.preview):x}-{shot.step}" if shot.preview is not None else ""
-        return {**{name: getattr(shot, name) for name in SEEN}, "preview": version}
+        shared = getattr(shot.task, "count", 0)  # pictures, which share the steps
+        return {**{name: getattr(shot, name) for name in SEEN}, "count": shared, "preview": version}
 
     @face.get("/job/{id}/preview/{version}.webp")
     def preview(id: str, version: str, owner: Owner) -> Response:
@@ -110,9 +113,8 @@ def router(studio: Studio) -> APIRouter:
     @face.get("/status")
     def status() -> dict[str, Any]:
         now = studio.status()
-        cores = f"{now.device.cores} core" + ("s" if now.device.cores != 1 else "")
         return {
-            "device": f"{cores}, {now.device.memory / 2**30:.0f} GB",
+            "device": f"{count(now.device.cores, 'core')}, {now.device.memory / 2**30:.0f} GB",
             "about": now.device.name,
             "memory": now.memory,
             "budget": now.budget,
@@ -122,6 +124,10 @@ def router(studio: Studio) -> APIRouter:
             "offline": now.offline,
             "can_unload": studio.can("share"),
         }
+
+    @face.get("/advice/{card}")
+    def advice(card: str, prompt: str = "") -> dict[str, Any]:
+        return generate.advice(studio, card, prompt[:2000])
 
     @face.post("/unload")
     def unload() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -70,11 +71,18 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
     """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab.
 
     "also" holds more such parcels, for a picture and its mask; "box" goes along to what is done with the picture.
+    The piece's value says {"arrived": slot} then, so that the focus goes along. In a kiosk it ends the visit when nobody
+    is there any more.
     """
     targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
     idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
     post = pieces.piece(
-        "post", "post", {"targets": targets, "idle": idle}, events=("send",), elem_classes=["hidden-post"]
+        "post",
+        "post",
+        {"targets": targets},
+        events=("send",),
+        elem_classes=["hidden-post"],
+        idle=idle,
     )
     slots = list(dict.fromkeys(r.slot for r in face.receivers))
 
@@ -84,11 +92,12 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
         found = [delivery(face, parcel) for parcel in parcels]
         brought = [(to, value) for to, value in found if to is not None]
         if len(brought) < len(found):
-            return [gr.skip()] * (len(slots) + 1)
+            return [gr.skip()] * (len(slots) + 2)
         values = [next((value for to, value in brought if to.slot is slot), gr.skip()) for slot in slots]
-        return [gr.Tabs(selected=brought[0][0].tab), *values]
+        first = brought[0][0]
+        return [gr.Tabs(selected=first.tab), {"arrived": first.slot.elem_id, "at": time.time()}, *values]
 
-    on_data(post.send, send, outputs=[desk, *slots])
+    on_data(post.send, send, outputs=[desk, post, *slots])
 
 
 def delivery(face: Face, parcel: Any) -> tuple[Receiver | None, dict[str, Any]]:

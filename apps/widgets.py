@@ -7,6 +7,7 @@ made from the controls and how a result is shown; the rest is here.
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +18,17 @@ import gradio as gr
 from gradio.context import Context
 
 from apps import pieces
+from apps.alts import alt
 from apps.guard import ALLOW_COOKIE, NO_COOKIE
 from apps.sessions import CallbackError
 from apps.turns import own_artifact, own_job, owner_of, seen_by
 from studio.cards import Card
-from studio.errors import NotAllowed, NotFound, StudioError
+from studio.errors import InvalidTask, NotAllowed, NotFound, QueueFull, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
+from studio.ops.words import listed, when
 from studio.studio import Studio
+from studio.tasks import MAX_SEED
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +82,15 @@ class Face:
         return seen_by(self.studio, owner)
 
     def admit(self, owner: str) -> None:
-        """Raises NotAllowed for a browser that keeps no cookie, so that its jobs would be nobody's."""
+        """Whether this browser may start one more job.
+
+        Raises NotAllowed for one that keeps no cookie, so that its jobs would be nobody's, and Busy.
+        """
         if not owner:
             raise NotAllowed(NO_COOKIE, ALLOW_COOKIE)
+        active = self.studio.jobs.active(owner)
+        if len(active) >= self.studio.limits.jobs_each:
+            raise Busy(active)
 
     def job(self, id: str, owner: str) -> Snapshot:
         """Raises NotFound, also for another's job."""
@@ -89,6 +99,24 @@ class Face:
     def artifact(self, id: str, owner: str) -> Artifact:
         """Raises NotFound, also for another's result."""
         return own_artifact(self.studio, id, owner)
+
+
+class Busy(QueueFull):
+    """A visitor has as many unfinished jobs as one may have; names them, so that each can be cancelled."""
+
+    def __init__(self, jobs: Sequence[Snapshot]) -> None:
+        self.jobs = [(job.id, title(job)) for job in jobs]
+        named = listed([text for _, text in self.jobs])
+        unfinished = "is not finished yet" if len(self.jobs) == 1 else "are not finished yet"
+        super().__init__(f"{named} {unfinished}.", "Wait, or cancel one.")
+
+
+def title(job: Snapshot) -> str:
+    """What a job is called where there is little room: its kind and the beginning of its prompt."""
+    prompt = str(getattr(job.task, "prompt", ""))
+    return job.task.kind.capitalize() + (
+        f" \u201c{textwrap.shorten(prompt, 40, placeholder=' …')}\u201d" if prompt else ""
+    )
 
 
 # ── wiring ───────────────────────────────────────────────────────────────────
@@ -159,7 +187,8 @@ def whole(value: Any, most: int = 1_000_000) -> int:
 def problem(error: BaseException) -> Json:
     """What to show for an error: its two sentences; a bug is logged and described calmly."""
     if isinstance(error, StudioError):
-        return {"message": error.message, "hint": error.hint, "at": time.time()}
+        jobs = [{"id": id_, "label": text} for id_, text in error.jobs] if isinstance(error, Busy) else []
+        return {"message": error.message, "hint": error.hint, "jobs": jobs, "at": time.time()}
     log.error("a callback failed", exc_info=error)
     return {
         "message": "Something went wrong inside the studio.",
@@ -274,8 +303,8 @@ def size(value: float) -> str:
     return f"{value / 2**20:.0f} MB" if value < 1e9 else f"{value / 2**30:.1f} GB"
 
 
-def picture(asset: Asset, title: str = "", file: str = "") -> Json:
-    """An asset as the pieces take it. `file` is the name of its download, without ending."""
+def picture(asset: Asset, title: str = "", file: str = "", alt: str = "") -> Json:
+    """An asset as the pieces take it. `file` is the name of its download, without ending; `alt` says what is seen."""
     return {
         "id": asset.id,
         "kind": asset.kind,
@@ -284,6 +313,7 @@ def picture(asset: Asset, title: str = "", file: str = "") -> Json:
         "name": asset.name,
         "title": title,
         "file": file,
+        "alt": alt,
     }
 
 
@@ -294,7 +324,7 @@ def card_title(studio: Studio, id: str) -> str:
 
 
 _HIDDEN = ("task", "image", "mask")
-_NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Leave out"}
+NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Negative prompt"}
 
 
 def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
@@ -302,12 +332,12 @@ def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
     rows = [["Model", card_title(studio, artifact.card)]]
     for name, value in artifact.task.to_json().items():
         if name not in _HIDDEN and value not in (None, "", [], ()):
-            rows.append([_NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
+            rows.append([NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
     rows += [["Made from", f"{a.width} × {a.height} px" + (f", {a.name}" if a.name else "")] for a in artifact.parents]
     seconds = artifact.data.get("seconds") or {}
     if isinstance(seconds, dict) and seconds:
         rows.append(["Time", ", ".join(f"{phase} {value:.2g} s" for phase, value in seconds.items())])
-    rows.append(["Made", time.strftime("%Y-%m-%d %H:%M", time.localtime(artifact.created))])
+    rows.append(["Made", when(artifact.created)])
     if artifact.fingerprint:
         rows.append(["Weights", artifact.fingerprint[:16]])
     return rows
@@ -323,7 +353,12 @@ def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **mor
     shown = artifact.outputs or artifact.parents[:1]
     stem = "".join(c if c.isalnum() else "-" for c in str(getattr(artifact.task, "prompt", "")) or artifact.task.kind)
     pictures = [
-        picture(asset, f"Seed {seeds[k]}" if k < len(seeds) else "", f"{stem[:48].strip('-')}-{asset.id[:6]}")
+        picture(
+            asset,
+            f"Seed {seeds[k]}" if k < len(seeds) else "",
+            f"{stem[:48].strip('-')}-{asset.id[:6]}",
+            alt(artifact, k),
+        )
         for k, asset in enumerate(shown)
     ]
     return {
@@ -336,6 +371,16 @@ def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **mor
     }
 
 
+def seed_of(text: str | None) -> int | None:
+    """What a seed's field holds; None where a seed is to be drawn. Raises InvalidTask."""
+    written = (text or "").strip()
+    if not written:
+        return None
+    if not written.isdecimal() or int(written) > MAX_SEED:
+        raise InvalidTask(f"A seed is a whole number from 0 to {MAX_SEED}.", "Leave it empty for a random one.")
+    return int(written)
+
+
 def chosen(value: Any) -> str | None:
     """The asset id in a slot's value; None when it is empty."""
     id_ = value.get("id") if isinstance(value, dict) else None
@@ -344,5 +389,5 @@ def chosen(value: Any) -> str | None:
 
 __all__ = [
     "Face", "Receiver", "bench", "chosen", "details", "job_flow", "model_picker", "more", "needs", "on", "on_data",
-    "picture", "pieces", "problem", "size", "view",
+    "picture", "pieces", "problem", "seed_of", "size", "view",
 ]  # fmt: skip

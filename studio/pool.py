@@ -157,7 +157,7 @@ class Pool:
         if need > self.budget:
             raise OutOfMemory(
                 f"{card.title} needs about {need >> 20} MB of memory; the studio may use {self.budget >> 20} MB.",
-                "Choose a smaller model or raise the memory budget (--memory-mb).",
+                "Choose a smaller model or give the studio a larger memory budget.",
             )
         idle = sorted(
             (worker for id_, worker in self._workers.items() if id_ not in self._leased and id_ != card.id),

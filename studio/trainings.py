@@ -64,7 +64,9 @@ class Trainings:
         """
         known = recipes.find(recipe)
         if known.family == "starter":
-            raise InvalidTask(f"{recipe} takes too long for a lab.", f"Use `python app.py train {recipe}`.")
+            raise InvalidTask(
+                f"{recipe} takes too long for a lab.", "Train it on the command line, where it may take hours."
+            )
         source = data if data is not None else known.data
         if source.partition(":")[0] not in ("stickers", "digits", "upload"):
             self._require("share")

@@ -80,7 +80,7 @@ studio.chart = (holder, first) => {
       c.strokeStyle = c.fillStyle = line.hue; c.lineJoin = "round";
       if (spec.smooth && !line.dots) { c.globalAlpha = 0.22; c.lineWidth = 1; path(c, line.raw, px, py); c.globalAlpha = 1; }
       c.lineWidth = line.dots ? 1.25 : 1.75;
-      path(c, line.shown, px, py);
+      if (!line.dots || line.shown.length > 2) path(c, line.shown, px, py); // two held-out numbers are no curve
       if (line.dots || line.shown.length === 1) for (const [x, y] of line.shown) { c.beginPath(); c.arc(px(x), py(y), 2.5, 0, 7); c.fill(); }
     }
     if (names) { // direct labels, pushed apart

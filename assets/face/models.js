@@ -2,6 +2,7 @@
 studio.kinds.models = ({ root, trigger }) => {
   const { h } = studio;
   const WORDS = { ready: "Ready", partial: "Partly here", damaged: "Damaged", absent: "Not here" };
+  const PLACES = { generate: ["Make pictures", "Generate"], detect: ["Find things", "Detect"], segment: ["Cut out", "Segment"] };
   const ORIGINS = { builtin: "Came with the studio", none: "Built in, no weights", imported: "Imported" };
   let data = null, ready = null, timer = null, notice = null, bringing = null, clearing = null;
   const rows = new Map(); // id -> {element, key}
@@ -101,7 +102,7 @@ studio.kinds.models = ({ root, trigger }) => {
     const { plan: found } = ask;
     const licence = found.licence && found.licence.toLowerCase() !== one.licence.toLowerCase() ? `${one.licence} (the hub says ${found.licence})` : one.licence;
     return h("div", { class: "ask" },
-      h("div", {}, `Fetches ${size(found.missing)} in ${found.files} file${found.files === 1 ? "" : "s"} from huggingface.co/${one.repo}.`,
+      h("div", {}, `Fetches ${size(found.missing)} in ${studio.count(found.files, "file")} from huggingface.co/${one.repo}.`,
         h("div", { class: "small muted" }, `Licence: ${licence}${one.commercial === false ? ". Not for commercial use." : ""}${found.gated ? ". The authors ask you to accept their terms on the model's page first." : ""}`)),
       h("button", { type: "button", class: "primary", "data-act": "sure", onclick: () => act(one.id, "fetch") }, "Fetch"), leave("Not now"));
   };
@@ -125,14 +126,24 @@ studio.kinds.models = ({ root, trigger }) => {
       ["Licence", one.licence_url ? h("a", { href: one.licence_url, target: "_blank", rel: "noopener noreferrer" }, one.licence) : one.licence],
       ["From", ORIGINS[one.origin] || `huggingface.co/${one.repo}${known.state.revision ? `, ${known.state.revision.slice(0, 10)}` : ""}`],
       ["Engine", known.engine],
-      ...Object.entries(known.metrics || {}).map(([name, value]) => [label(name), plain(value)]),
-      ...["data", "licence_of_data", "recipe", "minutes", "limits", "known_limits", "pictures_inside", "training_pictures_inside"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
+      ...Object.entries(known.metrics || {}).filter(([name]) => !(name in known)).map(measured),
+      ...(known.minutes ? [["Trained for", studio.count(Math.round(known.minutes), "minute")]] : []),
+      ...["data", "licence_of_data", "recipe", "limits", "known_limits", "pictures_inside", "training_pictures_inside"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
       ...(Object.keys(known.defaults || {}).length ? [["Prefers", plain(known.defaults)]] : []),
-      ...(names?.length ? [[`Knows ${names.length}`, h("div", { class: "names" }, names.join(", "))]] : []),
+      ...(names?.length ? [[`${known.things ? "Things it can draw" : "Things it knows"} (${names.length})`, h("div", { class: "names", tabindex: 0, role: "group", "aria-label": "What it knows" }, names.join(", "))]] : []),
       ...(known.files?.length ? [["Files", h("div", { class: "files" }, known.files.map((file) => h("div", { title: file.sha256 }, `${file.name}, ${size(file.size)}, sha256 ${file.sha256.slice(0, 16)} …`)))]] : []),
     ];
     return h("div", { class: "facts model-facts" }, h("dl", {}, list.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "num" }, text)])), actions(one));
   };
+  // Measures that have a name and a unit people read; any other is shown as its file says it.
+  const percent = (value) => `${plain(value)} %`, share = (value) => `${plain(100 * value)} %`;
+  const MEASURES = {
+    thing_top1_percent: ["Right thing first", percent], thing_top5_percent: ["Right thing among the first five", percent], background_percent: ["Right background", percent],
+    psnr_db: ["Picture quality (PSNR)", (value) => `${Math.round(value)} dB`], map50: ["Found at IoU 0.5 (mAP)", share], map50_95: ["Found at IoU 0.5 to 0.95 (mAP)", share],
+    map50_small: ["Small things found (mAP)", share], ms: ["Time per picture", (value) => `${plain(value)} ms`], steps: ["Training steps", (value) => studio.number(value)],
+    size_px: ["Picture side", (value) => `${value} px`], scenes: ["Scenes measured on", plain], things: ["Things measured on", (value) => studio.number(value)], valid_loss: ["Loss on unseen pictures", plain],
+  };
+  const measured = ([name, value]) => MEASURES[name] && typeof value === "number" ? [MEASURES[name][0], MEASURES[name][1](value)] : [label(name), plain(value)];
   const label = (name) => { const text = String(name).replaceAll("_", " "); return text[0].toUpperCase() + text.slice(1); };
   const plain = (value) => typeof value === "number" ? String(Math.round(value * 1000) / 1000) : Array.isArray(value) ? value.map(plain).join("; ") : value && typeof value === "object" ? Object.entries(value).map(([name, inner]) => `${label(name).toLowerCase()} ${plain(inner)}`).join(", ") : String(value);
   const actions = (one) => {
@@ -178,7 +189,7 @@ studio.kinds.models = ({ root, trigger }) => {
     wire.upload.onprogress = (event) => { bringing.done = event.loaded; draw(); };
     wire.onload = () => {
       const answer = wire.response || { message: "The studio did not understand the file.", hint: "" };
-      notice = answer.cards ? { text: `${answer.cards.map((one) => one.title).join(", ")} ${answer.cards.length === 1 ? "is" : "are"} here now.` } : answer;
+      notice = answer.cards ? { text: `${answer.cards.map((one) => one.title).join(", ")} ${answer.cards.length === 1 ? "was" : "were"} added${answer.cards.length === 1 && PLACES[answer.cards[0].task] ? ` under ${PLACES[answer.cards[0].task][0]}` : ""}.`, go: answer.cards.length === 1 ? PLACES[answer.cards[0].task]?.[1] : null } : answer;
       answer.cards?.forEach((one) => { open.set(one.id, null); facts(one.id); });
       bringing = null; draw(); look();
     };
@@ -191,7 +202,7 @@ studio.kinds.models = ({ root, trigger }) => {
     h("div", { class: "track" }, h("i", { style: `width:${(100 * bringing.done) / Math.max(1, bringing.total)}%` })),
     h("span", { class: "num small" }, bringing.done < bringing.total ? `Copying ${bringing.name}, ${size(bringing.done)} of ${size(bringing.total)}` : `Checking ${bringing.name}`),
     bringing.done < bringing.total ? h("button", { type: "button", class: "quiet", onclick: () => bringing.wire.abort() }, "Cancel") : null);
-  const told = () => notice && (notice.message ? studio.problem(notice) : h("div", { class: "small", role: "status" }, notice.text));
+  const told = () => notice && (notice.message ? studio.problem(notice) : h("div", { class: "small", role: "status" }, notice.text, " ", notice.go ? h("button", { type: "button", class: "quiet", onclick: () => studio.go(notice.go) }, `Open ${notice.go}`) : null));
 
   // ── drawing: only the rows that changed, so that focus and open rows stay ─
   const top = h("div", {}), list = h("div", { class: "models-groups" });

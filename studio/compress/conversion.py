@@ -154,7 +154,7 @@ def _check(job: quantize.Job, made: PartFile, about: Part, precision: str) -> fl
     for name in wanted[0]:
         first, second = (np.concatenate([answer[name].ravel() for answer in answers]) for answers in (wanted, got))
         if not np.isfinite(second).all():
-            raise Unsupported(f"The {about.title} computes no numbers (NaN) in {precision}.", "Choose more bits.")
+            raise Unsupported(f"The {about.title} produced NaN in {precision}.", "Choose more bits.")
         worst = max(worst, output_error(first, second))
     limits = {"fp32": about.tolerance, "fp16": about.tolerance, "int8": about.tolerance8}
     if worst > limits.get(precision, float("inf")):

@@ -66,7 +66,7 @@ def refuse_busy() -> None:
     if share > BUSY:
         raise Unsupported(
             f"The machine is too busy to measure: {share:.0%} of its cores are in use ({', '.join(names)}).",
-            "Wait or close that, or measure anyway (--anyway) and trust the ratios only.",
+            "Close other programs, or measure anyway: times will be rough.",
         )
 
 

@@ -100,7 +100,7 @@ def layer_errors(weights: Mapping[str, ArrayLike], stored: Mapping[str, ArrayLik
 def refuse_nan(values: ArrayLike, what: str) -> None:
     """Raises Unsupported where an output holds NaN or infinity: such a variant is never offered."""
     if not np.isfinite(np.asarray(values)).all():
-        raise Unsupported(f"{what} computes no numbers (NaN) in this precision.", "Choose more bits.")
+        raise Unsupported(f"{what} produced NaN in this precision.", "Choose more bits.")
 
 
 # ── pictures ─────────────────────────────────────────────────────────────────

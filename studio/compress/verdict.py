@@ -250,7 +250,7 @@ def _lost(one: Row, base: Row) -> list[str]:
         return []
     measure, amount = quality.MEASURES[name], lost[name]
     if not math.isfinite(amount):
-        return ["computes no numbers"]
+        return ["produces NaN"]
     if measure.best is not None:  # told as it is: 38.2 dB PSNR to fp32
         value = one.quality[name]
         told = f"{value:.1f} {measure.unit}" if measure.unit else f"{value:.3f}"

@@ -72,7 +72,7 @@ class Diffusion:
         self._decoder = self._pipe.vae if self._decoder is None else self._decoder.to(self._place)
         limit_prompt(self._pipe)
         self._own_scheduler = self._pipe.scheduler
-        self._things = diffusers_folder.facts(folder, "things")
+        self._vocabulary = diffusers_folder.vocabulary(folder)
         self._preview_map: LatentMap | None = None
         self._pipes = {"text": self._pipe}
 
@@ -121,7 +121,7 @@ class Diffusion:
             native=self._native_size(),
             shrink=self._shrink,
             words_cut=lambda text: _words_cut(self._pipe, text),
-            things=self._things,
+            vocabulary=self._vocabulary,
             is_inpaint_only=self._is_inpaint_only,
         )
 

@@ -133,7 +133,8 @@ def _refuse(path: Path, names: list[str]) -> None:
     strange = [name for name in names if not ALLOWED.fullmatch(name)]
     if strange:
         raise UnsafeFile(
-            f"{path.name} refers to {strange[0]}, which no detector needs; it was not opened.", "Do not use this file."
+            f"{path.name} refers to {strange[0]}, which no detection model needs; it was not opened.",
+            "Do not use this file.",
         )
 
 

@@ -79,7 +79,7 @@ class FastDiffusion:
             native=_native(card, unet, _shrink(vae)),
             shrink=_shrink(vae),
             words_cut=self._tokens.words_cut,
-            things=diffusers_folder.facts(folder, "things"),
+            vocabulary=diffusers_folder.vocabulary(folder),
         )
 
     def run(self, task: Task, report: Report) -> Result:

@@ -201,7 +201,9 @@ def _session(card: Card, folder: Path, device: Device) -> tuple[Session, Mapping
     is_picture = bool(inputs) and inputs[0].dtype in DTYPES and len(inputs[0].shape) == 4
     if not is_picture or inputs[0].shape[1] not in (3, None):
         found = ", ".join(f"{item.name} {item.dtype} {list(item.shape)}" for item in inputs)
-        raise Unsupported(f"{name} does not take a picture of (1, 3, height, width): {found}.", "It is no detector.")
+        raise Unsupported(
+            f"{name} does not take a picture of (1, 3, height, width): {found}.", "It is not a detection model."
+        )
     return session, meta
 
 

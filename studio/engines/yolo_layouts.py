@@ -85,7 +85,7 @@ def choose(head: Head, wanted: str | None = None) -> Layout:
             return layout
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in head.shapes.items())
     raise Unsupported(
-        f"The outputs of this network ({shapes}) are of no detector that the studio knows.",
+        f"The outputs of this network ({shapes}) are not those of a detection model the studio knows.",
         f"Export it as a detector, or name the layout in the card: {', '.join(LAYOUTS)}.",
     )
 

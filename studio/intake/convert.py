@@ -53,7 +53,7 @@ _OTHER = "Import .safetensors, .onnx, .gguf, a diffusers folder, or a torch file
 REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "empty": ("is empty (0 bytes)", "Copy or download it again."),
     "zip": ("is an empty or odd archive", "Unpack it and import the model file inside."),
-    "tar": ("is a tar archive", "If it is a model pack, open it with Unpack; otherwise import the file inside."),
+    "tar": ("is a tar archive", "If it is a model pack, unpack it; otherwise import the file inside."),
     "packed": ("is a packed archive", "Unpack it and import the model file inside."),
     "hdf5": ("is a Keras/HDF5 file, which can hold code", _OTHER),
     "numpy": ("is a numpy array, not a model", _OTHER),
@@ -62,6 +62,8 @@ REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "pointer": ("is a Git LFS pointer, not the file itself", "Fetch it with git lfs pull, or download it again."),
     "unknown": ("is of no kind the studio knows", _OTHER),
 }
+
+ENDINGS = {".safetensors": "a safetensors file", ".onnx": "an ONNX file", ".gguf": "a GGUF file"}
 
 
 def sniff(path: Path) -> str:
@@ -94,6 +96,8 @@ def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
     kind = sniff(source)
     if kind in REFUSED:
         what, hint = REFUSED[kind]
+        if kind == "unknown" and source.suffix.lower() in ENDINGS:
+            what, hint = f"is damaged or not {ENDINGS[source.suffix.lower()]}", "Copy or download it again."
         raise Unsupported(f"{source.name} {what}.", hint)
     try:
         found = HANDLERS[kind](source, out, tick)

@@ -40,6 +40,8 @@ _BROKEN = (
 def decode(data: bytes) -> NDArray[np.uint8]:
     """First frame of the file as RGB uint8 (H, W, 3): EXIF orientation applied, transparency laid on white.
 
+    A JPEG larger than the limits comes scaled down to a half, a quarter or an eighth.
+
     Raises:
         InvalidImage: not a picture, truncated, or larger than the limits above.
     """
@@ -117,6 +119,7 @@ def _load(data: bytes) -> Image.Image:
         raise InvalidImage("The picture opens to far more pixels than fit.", "Scale it down and try again.") from error
     except _BROKEN as error:
         raise InvalidImage("This file is not a picture the studio can read.", _CHOOSE) from error
+    _shrink(image)
     _check_size(*image.size)
     try:
         image.seek(0)
@@ -127,8 +130,20 @@ def _load(data: bytes) -> Image.Image:
     return _to_8_bit(image)
 
 
+def _shrink(image: Image.Image) -> None:
+    """Has a JPEG that is too large (phones make 50 megapixels) decoded at a half, a quarter or an eighth of its size,
+    for which its decoder needs no more memory than the small picture."""
+    if image.format == "JPEG":
+        scale = next((n for n in (1, 2, 4) if _fits(*(-(-side // n) for side in image.size))), 8)
+        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+
+
+def _fits(width: int, height: int) -> bool:
+    return width * height <= MAX_PIXELS and max(width, height) <= MAX_SIDE
+
+
 def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    if not _fits(width, height):
         raise InvalidImage(
             f"The picture is {width} × {height} px, which is more than the studio opens.",
             f"Scale it down to at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} px a side.",

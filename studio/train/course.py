@@ -317,7 +317,7 @@ class Course:
             )
             raise DiskFull(
                 f"The disk has no room for the checkpoint of step {self.at.step}; {kept}.",
-                "Free some room, then press Continue.",
+                "Free some room, then continue the training.",
             ) from error
         self._kept = time.monotonic()
 
@@ -407,5 +407,5 @@ def _all_finite(parts: Any) -> bool:
 
 def _no_room(error: OSError, what: str) -> StudioError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"{what}: the disk is full.", "Free some room, then press Continue.")
-    return StudioError(f"{what}: {error.strerror}.", "Look at the studio's folder, then press Continue.")
+        return DiskFull(f"{what}: the disk is full.", "Free some room, then continue the training.")
+    return StudioError(f"{what}: {error.strerror}.", "Look at the studio's folder, then continue the training.")

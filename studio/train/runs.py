@@ -100,7 +100,7 @@ class Runs:
     def folder(self, id_: str) -> Path:
         """Where a run is kept. Raises NotFound for what cannot be an id."""
         if not _ID.fullmatch(id_):
-            raise NotFound(f"There is no run {id_!r}.", "See the list of runs.")
+            raise NotFound(f"There is no run {id_!r}.", "It may have been deleted.")
         return self._folder / id_
 
     def get(self, id_: str, owner: str | None = None) -> Run:

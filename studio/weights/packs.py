@@ -217,4 +217,4 @@ def _check_card(store: Store, card: Card, manifest: Manifest) -> None:
     for name, digest in published.items():
         entry = manifest.files.get(f"{card.id}/{name}")
         if entry is not None and entry.sha256 != digest:
-            raise IntegrityError(f"{card.id}/{name} is not the published file.", "Download it in Models instead.")
+            raise IntegrityError(f"{card.id}/{name} is not the published file.", "Download it instead.")

@@ -28,8 +28,8 @@ from studio.weights.shipped import builtin_record
 
 HINTS = {
     "builtin": "Reinstall the studio, or restore that file.",
-    "hub": "Download it again in Models.",
-    "home": "Remove it in Models and bring it in again.",
+    "hub": "Download it again.",
+    "home": "Remove it and import it again.",
 }
 
 
@@ -199,7 +199,7 @@ class Store:
     def _converted(self, card: Card, record: Record, progress: Progress) -> Record:
         """Turns the one downloaded pickle into a safe file of our own, and gives the pickle up."""
         if len(record.files) != 1:
-            raise Unsupported(f"{card.title} is converted from one file, not {len(record.files)}.", "Mend the card.")
+            raise Unsupported(f"{card.title} is converted from one file, not {len(record.files)}.", "Fix the card.")
         name = next(iter(record.files))
         stage = self._shelf.stage()
         try:
@@ -370,7 +370,7 @@ class Store:
         with self._records.lock(card.id):
             record = self._record(card)
             if record is None:
-                raise NotFound(f"{card.title} is not on this device.", "Download it in Models first.")
+                raise NotFound(f"{card.title} is not on this device.", "Download it first.")
             self._records.put(card.id, record.model_copy(update=fields))
 
     # ── looking ──────────────────────────────────────────────────────────────
@@ -432,13 +432,13 @@ class Store:
         if card.source.kind == "builtin":
             return NotFound(f"models/{card.source.path} is missing.", HINTS["builtin"])
         if card.source.kind == "imported":
-            return NotFound(f"{card.title} {what} on this device.", "Import it again in Models.")
+            return NotFound(f"{card.title} {what} on this device.", "Import it again.")
         if self._hub.is_offline:
             return OfflineError(
                 f"{card.title} {what} on this device, and the studio is offline.",
-                "Import a model pack, or go online and download it in Models.",
+                "Import a model pack, or go online and download it.",
             )
-        return NotFound(f"{card.title} {what} on this device.", "Download it in Models.")
+        return NotFound(f"{card.title} {what} on this device.", "Download it.")
 
     def _folder(self, card: Card, record: Record) -> Path:
         if record.place == "builtin":

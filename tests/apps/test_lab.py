@@ -20,6 +20,7 @@ from studio.studio import Studio
 from studio.tasks import Train
 from studio.train import adopt, recipes
 from studio.train.options import Options
+from tests.apps.fakes import own
 from tests.fakes import DEVICE
 from tests.train.tiny import RECIPE, TinyOptions
 
@@ -206,7 +207,7 @@ def test_a_zip_is_looked_through_when_it_comes(studio, client):
 def test_a_kiosk_asks_for_no_folder(config, mode, offered):
     studio = Studio(Config(**{**config.model_dump(), "mode": mode}), DEVICE)
     with gr.Blocks():
-        assert lab.picture_source("data", "digits", studio).props["folders"] is offered
+        assert own(lab.picture_source("data", "digits", studio))["folders"] is offered
 
 
 def test_augmentations_can_be_looked_at(client):

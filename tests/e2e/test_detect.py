@@ -47,6 +47,32 @@ def test_the_confidence_filters_while_it_moves(window):
     assert page.inner_text(HEAD).startswith("2 found")
 
 
+def test_labels_can_be_switched_off_and_stay_off(window):
+    one = window()
+    page = found(one.page)
+    tags = "#detect-stage .found .tag >> visible=true"
+    assert page.locator(tags).count() == 3
+    page.click("#detect-stage .switch")
+    assert page.locator(tags).count() == 0
+    page.hover("#detect-stage .chip >> nth=0")
+    assert page.locator(tags).count() == 1
+    assert page.locator("#detect-stage .finds-list").evaluate("one => getComputedStyle(one).overflowY") == "visible"
+    page = found(one.open())
+    assert page.locator(tags).count() == 0
+
+
+def test_the_class_filter_needs_no_press_of_find(window):
+    page = found(window().page)
+    page.click("text=More settings >> visible=true")
+    page.click("#detect-classes input")
+    page.wait_for_selector("ul.options")
+    box, head = page.locator("ul.options").bounding_box(), page.locator(".tab-wrapper >> nth=0").bounding_box()
+    assert box["y"] >= head["y"] + head["height"]
+    page.click("ul.options >> text=dog")
+    page.wait_for_function(f"document.querySelector('{HEAD}').textContent.startsWith('2 found')")
+    assert page.inner_text("#detect-stage .finds-class >> nth=0").split() == ["dog", "2"]
+
+
 def test_a_find_is_pointed_at_and_cut_out_in_segment(window):
     page = found(window().page)
     page.click("#detect-stage .chip >> nth=0")

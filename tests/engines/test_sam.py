@@ -124,6 +124,30 @@ def test_a_prompt_gives_three_masks_best_first(engine, report, task):
     assert [phase for _, _, phase in report.steps] == ["encoding picture", "decoding", "decoding"]
 
 
+def test_a_mask_of_one_pixel_never_comes_first(folder, report, monkeypatch):
+    empty, dot, whole = (np.zeros((HEIGHT, WIDTH), bool) for _ in range(3))
+    dot[20, 30] = True
+    whole[10:40, 20:60] = True
+    answers = iter([dot, whole, empty])
+    monkeypatch.setattr("studio.engines.sam.ThreadPoolExecutor", InOrder)
+    monkeypatch.setattr("studio.engines.sam.cut_out", lambda *_, **__: next(answers))
+    data = make(folder, refine=True).run(Segment(image=PICTURE, box=(10, 10, 70, 50)), report).data
+    assert data["areas"] == [1200, 1, 0]
+    assert data["scores"][1] >= data["scores"][2]
+
+
+class InOrder:
+    """A pool of threads that is none."""
+
+    def __init__(self, _count: int) -> None:
+        self.map = map
+
+    def __enter__(self) -> InOrder:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 def test_masks_are_those_of_the_published_predictor(engine, report, monkeypatch):
     from segment_anything import SamPredictor
 

@@ -133,3 +133,25 @@ def test_a_mask_takes_a_bit_a_pixel_and_comes_back():
     data = pictures.encode_png(mask)
     assert len(data) < 1.2 * mask.size / 8
     assert np.array_equal(pictures.decode_mask(data), mask)
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [
+        ((8160, 6120), (4080, 3060)),
+        ((6120, 8160), (3060, 4080)),
+        ((5000, 5000), (5000, 5000)),
+        ((12_000, 100), (6000, 50)),
+    ],
+)
+def test_the_picture_of_a_phone_is_scaled_down_instead_of_refused(size, found):
+    data = save(Image.new("RGB", size, (200, 40, 30)), "JPEG")
+    picture = pictures.decode(data)
+    assert picture.shape[1::-1] == found
+    assert abs(picture[0, 0].astype(int) - [200, 40, 30]).max() <= 3
+
+
+def test_a_large_phone_picture_is_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert pictures.decode(save(Image.new("L", (8160, 6120)), "JPEG", exif=exif)).shape == (4080, 3060, 3)

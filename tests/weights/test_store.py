@@ -389,7 +389,7 @@ def test_a_lost_record_of_an_import_is_no_loss(store, make, tmp_path):
     (tmp_path / "home" / "store" / "sam.json").unlink()
     folder = make().path(card)
     flip(folder / "model.safetensors")
-    with pytest.raises(IntegrityError, match=r"sam/model\.safetensors is damaged.*bring it in again"):
+    with pytest.raises(IntegrityError, match=r"sam/model\.safetensors is damaged.*import it again"):
         make().path(card)
 
 
