@@ -67,6 +67,7 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
         for wire in face.later:
             wire(desk)
         if not studio.can("share"):
+            post.value = {**post.value, "ready": False}
             on(page.load, lambda id_: [id_ or secrets.token_hex(16), {"ready": True}], owner, [owner, post])
         for fn, inputs, outputs in face.on_load:
             on(page.load, fn, inputs, outputs)
@@ -85,7 +86,7 @@ def hand_off(face: Face, desk: gr.Tabs) -> gr.HTML:
     post = pieces.piece(
         "post",
         "post",
-        {"targets": targets, "ready": face.studio.can("share")},
+        {"targets": targets, "ready": True},
         events=("send", "leave"),
         elem_classes=["hidden-post"],
         idle=idle,
