@@ -71,18 +71,13 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
     """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab.
 
     "also" holds more such parcels, for a picture and its mask; "box" goes along to what is done with the picture.
-    The piece's value says {"arrived": slot} then, so that the focus goes along. In a kiosk it ends the visit when nobody
-    is there any more.
+    The piece's value then says {"arrived": slot}, so that the focus goes along. In a kiosk it ends the visit when
+    nobody is there any more.
     """
     targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
     idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
     post = pieces.piece(
-        "post",
-        "post",
-        {"targets": targets},
-        events=("send",),
-        elem_classes=["hidden-post"],
-        idle=idle,
+        "post", "post", {"targets": targets}, events=("send",), elem_classes=["hidden-post"], idle=idle
     )
     slots = list(dict.fromkeys(r.slot for r in face.receivers))
 
