@@ -65,10 +65,10 @@ def _sam(tensors: Tensors) -> Finding | None:
         return None
     if "image_encoder.patch_embed.seq.0.c.weight" in tensors:
         return _sam_of("mobile", "MobileSAM")
-    patch = tensors.get("image_encoder.patch_embed.proj.weight")
-    if patch is None or len(patch.shape) != 4 or _has(tensors, ".layers.0.0.weight"):  # EfficientSAM nests its layers
+    if _has(tensors, ".layers.0.0.weight"):  # EfficientSAM nests its layers
         return None
-    name = _SAM_WIDTHS.get(patch.shape[0], "")
+    patch = tensors.get("image_encoder.patch_embed.proj.weight")
+    name = _SAM_WIDTHS.get(patch.shape[0], "") if patch is not None and len(patch.shape) == 4 else ""
     return _sam_of(name, f"Segment Anything ({name or 'of a size of its own'})")
 
 

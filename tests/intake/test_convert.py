@@ -15,12 +15,18 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
+from studio.cards import load_cards
+from studio.compress import graphs
+from studio.config import ROOT
 from studio.errors import Cancelled, IntegrityError, NotFound, StudioError, UnsafeFile, Unsupported
 from studio.intake import child, convert, pickles
 from studio.intake.inspect_graph import gguf_facts, onnx_facts
 from studio.intake.pipelines import check_pipeline
 from studio.intake.recognise import recognise
 from studio.intake.safeheader import Tensor, read_header
+
+MODELS = ROOT / "models"
+CARDS = load_cards(MODELS)
 
 
 @pytest.fixture
@@ -330,6 +336,76 @@ def test_onnx_with_foreign_operators_or_outputs_is_refused(tmp_path, out):
         convert.bring(detector(tmp_path / "b.onnx", outputs=(("embedding", [1, 512]),)), out)
 
 
+def bare(path: Path) -> Path:
+    """A detector whose weights were taken out, as shipped models keep their graphs."""
+    model = onnx.load(detector(path))
+    graphs.save(graphs.strip(model, {"w"}), path)
+    return path
+
+
+def test_a_graph_without_its_weights_is_known_for_one(tmp_path, out):
+    assert onnx_facts(bare(tmp_path / "m.onnx"))["bare"]
+    convert.check_folder(tmp_path, ["m.onnx"])
+    with pytest.raises(Unsupported, match="without its weights"):
+        convert.bring(tmp_path / "m.onnx", out)
+
+
+def test_a_graph_without_weights_that_is_broken_is_still_found(tmp_path):
+    model = onnx.load(bare(tmp_path / "m.onnx"))
+    model.graph.node[0].input[0] = "nobody"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(IntegrityError, match="not a valid ONNX"):
+        onnx_facts(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("card", [c for c in CARDS.values() if c.source.kind == "builtin"], ids=lambda card: card.id)
+def test_a_copy_of_every_shipped_folder_can_be_imported(card, tmp_path, out):
+    source = shutil.copytree(MODELS / card.source.path, tmp_path / "copy")
+    found = convert.bring(source, out)
+    assert (found.engine, found.tasks) == (card.engine, card.tasks)
+    graphs_of = [path.name for path in sorted((source / "graphs").glob("*.onnx"))]
+    assert [path.name for path in sorted((out / "graphs").glob("*.onnx"))] == graphs_of
+    assert (out / "facts.json").is_file() == (source / "facts.json").is_file()
+
+
+PLACES = {
+    "word": ("offset", "here"),
+    "negative": ("offset", "-5"),
+    "fraction": ("length", "1.5"),
+    "far": ("offset", "9" * 30),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), PLACES.values(), ids=PLACES)
+def test_a_tensor_at_an_impossible_place_is_refused_by_name(tmp_path, key, value):
+    model = onnx.load(detector(tmp_path / "m.onnx", location="m.data"), load_external_data=False)
+    write(tmp_path / "m.data", bytes(84 * 8400 * 4))
+    data = model.graph.initializer[0].external_data
+    kept = [(item.key, item.value) for item in data if item.key != key]
+    del data[:]
+    for name, text in [*kept, (key, value)]:
+        data.add(key=name, value=text)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(IntegrityError, match=r"m\.onnx|m\.data"):
+        convert._read("onnx", tmp_path / "m.onnx", None)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, out):
+    values = np.zeros(300, np.float32)
+    values[200] = np.nan
+    for dtype in (np.float16, np.float32, np.float64):
+        save_file({"good": np.array([np.inf], dtype), "body": values.astype(dtype)}, tmp_path / "x.safetensors")
+        with pytest.raises(IntegrityError, match=r"'body'.*NaN"):
+            convert.check_folder(tmp_path, ["x.safetensors"])
+    model = onnx.load(detector(tmp_path / "m.onnx"))
+    numbers = np.zeros(84 * 8400, np.float32)
+    numbers[7] = np.nan
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(numbers.reshape(1, 84, 8400), "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(IntegrityError, match=r"'w'.*NaN"):
+        convert.bring(tmp_path / "m.onnx", out)
+
+
 def test_class_names_that_are_code_are_only_text(tmp_path):
     assert onnx_facts(detector(tmp_path / "a.onnx", names="__import__('os').getcwd()"))["names"] == []
 
@@ -359,10 +435,20 @@ def test_a_gguf_file_is_kept_and_named(tmp_path, out):
     assert (found.engine, found.options["arch"]) == ("gguf", "flux")
     assert "no engine" in found.summary
     data = (tmp_path / "m.gguf").read_bytes()
-    with pytest.raises(IntegrityError):
-        gguf_facts(write(tmp_path / "cut.gguf", data[:-20]))
-    with pytest.raises(IntegrityError):
-        gguf_facts(write(tmp_path / "lie.gguf", data[:8] + b"\xff" * 8 + data[16:]))
+    offset = data.index(struct.pack("<QQIQ", 4, 4, 0, 0)) + 20
+    architecture = data.index(b"general.architecture") + len(b"general.architecture")
+    lies = {
+        "cut": data[:-20],
+        "count": data[:8] + b"\xff" * 8 + data[16:],
+        "offset below the file": data[:offset] + struct.pack("<Q", 2**64 - 64) + data[offset + 8 :],
+        "list bomb": data[:architecture] + struct.pack("<IIQ", 9, 9, 2**40) + data[architecture:],
+        "string bomb": data[:architecture] + struct.pack("<IIQ", 9, 8, 2**40) + data[architecture:],
+        "long text": data[:architecture] + struct.pack("<IQ", 8, 2**63) + data[architecture:],
+        "number bomb": data[:architecture] + struct.pack("<IIQ", 9, 4, 2**62) + data[architecture:],
+    }
+    for name, lie in lies.items():
+        with pytest.raises(IntegrityError, match="GGUF"):
+            gguf_facts(write(tmp_path / f"{name}.gguf", lie))
 
 
 # ── diffusers folders ────────────────────────────────────────────────────────
@@ -417,6 +503,7 @@ def test_the_pickles_of_an_older_folder_are_converted(shared_weights, tmp_path, 
 
 
 CHANGES = {
+    "class name is a list": ({"_class_name": ["StableDiffusionPipeline"]}, UnsafeFile),
     "foreign pipeline": ({"_class_name": "EvilPipeline"}, UnsafeFile),
     "foreign class": ({"unet": ["diffusers", "EvilModel"]}, UnsafeFile),
     "foreign library": ({"unet": ["evil_module", "UNet2DConditionModel"]}, UnsafeFile),
