@@ -22,16 +22,16 @@ from starlette.background import BackgroundTask
 
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
-from studio.engines.base import ENGINES
 from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
 from studio.studio import Studio
 from studio.trainings import TRAINER
 from studio.weights import packs
+from studio.weights.obstacles import obstacle
 
 Json = dict[str, Any]
 
 GROUPS = (("generate", "Make pictures"), ("detect", "Find things"), ("segment", "Cut out"), ("explore", "Labs"))
-STATES = ("ready", "partial", "damaged", "absent")  # in the order they are listed
+STATES = ("ready", "partial", "damaged", "unusable", "absent")  # in the order they are listed
 ROOM = 64 * 2**20  # bytes that stay free on the disk
 
 
@@ -78,7 +78,7 @@ class Catalogue:
         """Everything known of one model: facts, and its files with their hashes once it is here."""
         facts = self.studio.facts(id)
         card = self.studio.card(id)
-        files = self.studio.store.files(card) if facts["state"]["status"] == "ready" else {}
+        files = self.studio.store.files(card) if facts["state"]["status"] in ("ready", "unusable") else {}
         listed = [{"name": name, "size": file.size, "sha256": file.sha256} for name, file in sorted(files.items())]
         return {**facts, "files": listed}
 
@@ -108,13 +108,14 @@ class Catalogue:
             "commercial": card.commercial,
             "origin": card.source.kind,
             "repo": card.source.repo,
-            "size": state.size if state.status == "ready" else card.size,
+            "size": state.size if state.offline else card.size,
             "here": state.size,
             "status": state.status,
             "damaged": state.damaged,
+            "reason": state.reason,
             "pinned": state.pinned,
             "memory": self.studio.pool.predicted(card),
-            "runs": card.engine in ENGINES,
+            "runs": not obstacle(card),
             "loaded": loaded.get(card.id),
             "download": _progress(self.studio.downloads.get(card.id)),
             "check": _progress(self.checks.get(card.id)),
@@ -150,6 +151,11 @@ class Catalogue:
         if path.suffix.lower() == ".tar":
             return packs.unpack(self.studio.store, path)
         return [self.studio.store.add(path, title=title)]
+
+    def told(self, card: Card) -> Json:
+        """What is said of a model that was just taken in."""
+        reason = self.studio.store.state(card).reason
+        return {"id": card.id, "title": card.title, "task": card.tasks[0], "summary": card.summary, "reason": reason}
 
     def _fetch(self, card: Card) -> None:
         self.studio.require("download")
@@ -272,7 +278,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
             cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return {"cards": [{"id": card.id, "title": card.title, "task": card.tasks[0]} for card in cards]}
+        return {"cards": [catalogue.told(card) for card in cards]}
 
     @face.get("/models/{id}")
     def details(id: str) -> Json:

@@ -251,16 +251,21 @@ for _kind, _task in TASKS.items():
 def list_models(config: Config, task: str | None, as_json: bool) -> None:
     """All models, ready ones first."""
     with _studio(config, runs_jobs=False) as studio:
-        found = [(card, studio.store.state(card).status) for card in studio.cards(task)]
-        found.sort(key=lambda pair: pair[1] != "ready")
+        found = [(card, studio.store.state(card)) for card in studio.cards(task)]
+        found.sort(key=lambda pair: pair[1].status != "ready")
         rows = [
-            {"id": c.id, "title": c.title, "tasks": c.tasks, "licence": c.licence, "bytes": c.size, "status": status}
-            for c, status in found
+            {
+                "id": card.id, "title": card.title, "tasks": card.tasks, "licence": card.licence, "bytes": card.size,
+                "status": state.status, "reason": state.reason,
+            }
+            for card, state in found
+        ]  # fmt: skip
+        lines = [
+            f"{state.status:8} {c.id:28} {'/'.join(c.tasks):9} {_size(c.size):>8}  {c.licence}"
+            + (f"\n{'':8} {state.reason}" if state.reason else "")
+            for c, state in found
         ]
-        text = "\n".join(
-            f"{status:8} {c.id:28} {'/'.join(c.tasks):9} {_size(c.size):>8}  {c.licence}" for c, status in found
-        )
-        _say(as_json, rows, text)
+        _say(as_json, rows, "\n".join(lines))
 
 
 @models.command()
@@ -306,7 +311,9 @@ def import_model(config: Config, path: Path, as_json: bool) -> None:
     with _studio(config, runs_jobs=False) as studio:
         studio.require("import")
         card = studio.store.add(path)
-        _say(as_json, card.model_dump(mode="json"), f"{card.title} is in the studio as {card.id}.")
+        reason = studio.store.state(card).reason
+        text = f"{card.title} is in the studio as {card.id}. {card.summary} {reason}".strip()
+        _say(as_json, {**card.model_dump(mode="json"), "reason": reason}, text)
 
 
 @models.command()

@@ -232,8 +232,7 @@ def onnx_finding(facts: dict, name: str) -> Finding:
 def _gguf(source: Path, out: Path, tick: Tick) -> Finding:
     facts = _read("gguf", source, tick)
     _copy(source, out / LONE["gguf"], tick)
-    text = f"A GGUF file ({facts['arch'] or 'no architecture named'}, {', '.join(facts['types'])}). "
-    text += "It is kept and checked; this version has no engine that runs it."
+    text = f"A GGUF file ({facts['arch'] or 'no architecture named'}, {', '.join(facts['types'])})."
     return Finding("gguf", "gguf", ("generate",), text, {"file": LONE["gguf"], "arch": facts["arch"]})
 
 

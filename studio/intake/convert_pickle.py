@@ -50,7 +50,9 @@ def convert(source: Path, out: Path) -> None:
 
 
 def _unwrap(content: Any) -> Mapping[Any, Any]:
-    """The table of tensors inside the usual wrappings."""
+    """The table of tensors inside the usual wrappings, or of a list of LoRA matrices as cloneofsimo's code wrote it."""
+    if isinstance(content, list) and len(content) % 2 == 0:
+        return _numbered(content)
     for _ in range(3):
         if not isinstance(content, Mapping):
             break
@@ -59,6 +61,19 @@ def _unwrap(content: Any) -> Mapping[Any, Any]:
             return content
         content = inner
     return content if isinstance(content, Mapping) else {}
+
+
+def _numbered(matrices: list[Any]) -> Mapping[str, Any]:
+    """[up 0, down 0, up 1, ...] by the names of the same code's later format; {} for another list.
+
+    The first layer of Stable Diffusion's UNet reads 320 numbers, that of its text encoders more.
+    """
+    shapes = [tuple(getattr(one, "shape", ())) for one in matrices]
+    pairs = list(zip(shapes[::2], shapes[1::2], strict=True))
+    if not pairs or any(len(up) != 2 or len(down) != 2 or up[1] != down[0] for up, down in pairs):
+        return {}
+    part = "unet" if pairs[0][1][1] == 320 else "text_encoder"
+    return {f"{part}:{i // 2}:{('up', 'down')[i % 2]}": one for i, one in enumerate(matrices)}
 
 
 def _first(error: BaseException) -> str:

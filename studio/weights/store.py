@@ -21,6 +21,7 @@ from studio.weights import pull
 from studio.weights.cardfile import free_id
 from studio.weights.fetch import Hub, RemoteFile
 from studio.weights.hubcache import sha256
+from studio.weights.obstacles import obstacle
 from studio.weights.pull import OnProgress, Progress, PullPlan, size_of
 from studio.weights.records import FileRecord, Record, Records, check, is_fresh, survey
 from studio.weights.shelf import Shelf
@@ -33,6 +34,9 @@ HINTS = {
 }
 
 
+Status = Literal["ready", "unusable", "absent", "partial", "damaged"]
+
+
 @dataclass(frozen=True)
 class State:
     """What of a model is on this device.
@@ -41,20 +45,22 @@ class State:
         size: bytes on disk.
         last_used: seconds since the epoch, 0 for never.
         revision: the commit, for models from a hub.
-        offline: it can be used with no network.
+        offline: all files are here and right, so no network is needed.
         damaged: the file that is wrong, where status is "damaged".
+        reason: why nothing here can run it although all of it is here, where status is "unusable".
     """
 
-    status: Literal["ready", "absent", "partial", "damaged"]
+    status: Status
     size: int = 0
     pinned: bool = False
     last_used: float = 0.0
     revision: str = ""
     damaged: str = ""
+    reason: str = ""
 
     @property
     def offline(self) -> bool:
-        return self.status == "ready"
+        return self.status in ("ready", "unusable")
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,10 @@ class Store:
 
     def state(self, card: Card) -> State:
         """What of the model is here, without hashing and without network."""
+        reason = obstacle(card)
+        whole: Status = "unusable" if reason else "ready"
         if card.source.kind == "none":
-            return State("ready")
+            return State(whole, reason=reason)
         record = self._record(card)
         if record is None:
             return State("absent")
@@ -114,8 +122,9 @@ class Store:
             here += pull.partial_size(self._hub, card, record)
             return State("partial", here, record.pinned, record.last_used, record.revision)
         wrong = next((name for name, size in sizes.items() if size != record.files[name].size), record.damaged)
-        status: Literal["ready", "damaged"] = "damaged" if wrong else "ready"
-        return State(status, here, record.pinned, record.last_used, record.revision, wrong)
+        if wrong:
+            return State("damaged", here, record.pinned, record.last_used, record.revision, wrong)
+        return State(whole, here, record.pinned, record.last_used, record.revision, reason=reason)
 
     def path(self, card: Card) -> Path:
         """The folder with the model's files, all of them verified.
@@ -181,7 +190,7 @@ class Store:
             raise Unsupported(f"{card.title} is not from a hub.", "There is nothing to download.")
         progress = Progress(card.size if card.size is not None else 0, on_progress)
         with self._records.lock(card.id, progress.tick):
-            if self.state(card).status != "ready":
+            if not self.state(card).offline:
                 self._pull(card, progress)
         return self._checked(card, full=False, tick=progress.tick)
 

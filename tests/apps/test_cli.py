@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save_file
 
 from apps.cli import cli
 from studio.ops import pictures
@@ -94,6 +95,15 @@ def test_models_are_listed_with_their_state(call):
     rows = json.loads(call("models", "list", "--json").output)
     assert {row["id"] for row in rows} == {"paced", "classic-faces", "classic-grabcut"}
     assert all(row["status"] == "ready" for row in rows)
+
+
+def test_an_import_that_nothing_can_run_says_so_at_once_and_in_the_list(call, tmp_path):
+    save_file({"*": np.zeros((2, 768), np.float32)}, tmp_path / "cat.safetensors")
+    said = call("models", "import", tmp_path / "cat.safetensors").output
+    assert "A textual inversion for SD 1.x, 2 vectors. Kept, but nothing here can run it yet: a textual" in said
+    (row,) = [row for row in json.loads(call("models", "list", "--json").output) if row["id"] == "cat"]
+    assert row["status"] == "unusable"
+    assert row["reason"] in call("models", "list").output
 
 
 def test_kiosk_changes_no_models(call, photo):

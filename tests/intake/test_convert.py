@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
@@ -109,12 +110,53 @@ NETWORKS = (
         "component-unet",
     ),
     ({"image_encoder.trunk.x": (1,), "sam_mask_decoder.y": (1,)}, "sam2"),
+    ({"*": (4, 768)}, "textual-inversion"),
+    ({"emb_params": (2, 1024)}, "textual-inversion"),
+    ({"clip_l": (2, 768), "clip_g": (2, 1280)}, "textual-inversion"),
 )
 
 
 @pytest.mark.parametrize(("names", "kind"), NETWORKS)
 def test_networks_are_told_by_their_tensors(names, kind):
     assert recognise({name: Tensor("F32", shape) for name, shape in names.items()}).kind == kind
+
+
+LORA_FILES = {
+    "diffusion/lora_sd1_pokemon.safetensors": "A LoRA for SD 1.x, rank 4, in the layout of diffusers.",
+    "diffusion/lora_sd1_disney_cloneofsimo.safetensors": "A LoRA for SD 1.x, rank 1, in the layout of cloneofsimo, "
+    "with the words <s1>, <s2>.",
+    "diffusion/textual_inversion_frida.bin": "A textual inversion for SD 1.x, 10 vectors: <frida>.",
+    "diffusion/taesd_decoder.safetensors": "A tiny decoder (TAESD) for latents of 4 channels.",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), LORA_FILES.items(), ids=LORA_FILES)
+def test_what_changes_another_model_is_named(shared_weights, out, name, text):
+    assert convert.bring(shared_weights / name, out).summary == text
+
+
+def test_a_textual_inversion_of_a1111_is_named(tmp_path, out):
+    saved = {"string_to_token": {"*": 265}, "string_to_param": {"*": torch.zeros(3, 768)}, "name": "cat", "step": 500}
+    torch.save(saved, tmp_path / "cat.pt")
+    found = convert.bring(tmp_path / "cat.pt", out)
+    assert (found.kind, found.summary) == ("textual-inversion", "A textual inversion for SD 1.x, 3 vectors.")
+
+
+def test_a_lora_saved_as_a_list_of_matrices_is_named(tmp_path, out):
+    sides = ((320, 320),) * 4 + ((320, 2560), (320, 320), (1024, 320))  # the first block of SD 2.x: inputs, outputs
+    matrices = [m for inputs, outputs in sides for m in (torch.zeros(outputs, 4), torch.zeros(4, inputs))]
+    torch.save(matrices, tmp_path / "lora.pt")
+    found = convert.bring(tmp_path / "lora.pt", out)
+    assert found.summary == "A LoRA for SD 2.x, rank 4, in the layout of cloneofsimo."
+    torch.save(matrices[:-1], tmp_path / "list.pt")
+    with pytest.raises(Unsupported, match="no named tensors"):
+        convert.bring(tmp_path / "list.pt", out)
+
+
+def test_a_relative_of_lora_is_refused_by_its_name(tmp_path, out):
+    save_file({"lora_unet_x.hada_w1_a": np.zeros((4, 4), np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(Unsupported, match="LoHa"):
+        convert.bring(tmp_path / "x.safetensors", out)
 
 
 def test_a_sound_file_of_nothing_known_is_refused(tmp_path, out):
@@ -433,7 +475,7 @@ def test_a_gguf_file_is_kept_and_named(tmp_path, out):
     writer.close()
     found = convert.bring(tmp_path / "m.gguf", out)
     assert (found.engine, found.options["arch"]) == ("gguf", "flux")
-    assert "no engine" in found.summary
+    assert found.summary == "A GGUF file (flux, F32)."
     data = (tmp_path / "m.gguf").read_bytes()
     offset = data.index(struct.pack("<QQIQ", 4, 4, 0, 0)) + 20
     architecture = data.index(b"general.architecture") + len(b"general.architecture")

@@ -368,6 +368,23 @@ def sam_file(path: Path, seed=0) -> Path:
     return path
 
 
+def test_what_nothing_here_can_run_is_kept_and_says_so(store, tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {f"{name}.lora_down.weight": (4, 768), f"{name}.lora_up.weight": (320, 4)}
+    first = {"model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3), "cond_stage_model.transformer.x": (1,)}
+    for title, shapes in {"lora": lora, "checkpoint": first}.items():
+        save_file(
+            {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}, tmp_path / f"{title}.safetensors"
+        )
+        state = store.state(store.add(tmp_path / f"{title}.safetensors"))
+        assert state.status == "unusable"
+        assert state.offline
+        assert state.reason.startswith("Kept, but nothing here can run it yet: a ")
+    assert store.add(tmp_path / "lora.safetensors").id == "lora"  # the same file again is the same model
+    with_config = store.cards()["checkpoint"].model_copy(update={"options": {"layout": "single-file", "config": "x"}})
+    assert store.state(with_config).status == "ready"
+
+
 def test_an_import_is_listed_here_and_in_the_next_run(store, make, tmp_path):
     card = store.add(sam_file(tmp_path / "My SAM.safetensors"), licence="Apache-2.0")
     assert (card.id, card.engine, card.tasks) == ("my-sam", "sam", ("segment",))
