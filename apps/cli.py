@@ -25,7 +25,9 @@ from studio.config import Config
 from studio.device import probe
 from studio.errors import InvalidImage, InvalidTask, StudioError
 from studio.exports import format_for
+from studio.intake.detectors import parse_names
 from studio.jobs import Snapshot
+from studio.ops.pictures import MAX_BYTES
 from studio.studio import Studio
 from studio.tasks import TASKS, Task
 
@@ -151,9 +153,17 @@ def _run(
         _say(as_json, {**facts, "task": job.task.to_json(), "data": artifact.data}, _summary(facts, artifact.data))
 
 
+def _read_small(file: Path) -> bytes:
+    """The bytes of a plain file, one more at most than a picture may have. Raises OSError, InvalidImage."""
+    if file.exists() and not file.is_file():  # a device never ends, a pipe may never begin
+        raise InvalidImage(f"{file} is a folder or a device.", "Give the path of a plain file.")
+    with file.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
+
+
 def _asset(studio: Studio, name: str, file: Path) -> str:
     try:
-        data = file.read_bytes()
+        data = _read_small(file)
     except OSError as error:
         raise InvalidImage(f"{file} cannot be read: {error.strerror}.", "Give the path of a picture.") from error
     return (studio.library.add_mask if name == "mask" else studio.library.add_image)(data, file.name).id
@@ -302,18 +312,54 @@ def pull(config: Config, id: str, yes: bool, as_json: bool) -> None:
         _say(as_json, {"id": id, "path": studio.store.path(card)}, f"{card.title} is ready.")
 
 
+_CLASSES = click.option(
+    "--classes",
+    metavar="NAMES",
+    help="Class names of a detector: coco, a file with one a line, or with commas between.",
+)
+
+
+def _names(text: str | None) -> list[str]:
+    """What --classes says. Raises InvalidTask."""
+    if text is None:
+        return []
+    try:
+        return parse_names(_read_small(Path(text)).decode("utf-8", "replace") if Path(text).is_file() else text)
+    except OSError as error:
+        raise InvalidTask(
+            f"{text} cannot be read: {error.strerror}.", "Give a text file with one name a line."
+        ) from error
+
+
 @models.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
+@_CLASSES
 @JSON
 @click.pass_obj
-def import_model(config: Config, path: Path, as_json: bool) -> None:
+def import_model(config: Config, path: Path, classes: str | None, as_json: bool) -> None:
     """Take in your own file or folder (.safetensors, .onnx, .gguf, diffusers folder, .pt converted safely)."""
     with _studio(config, runs_jobs=False) as studio:
         studio.require("import")
-        card = studio.store.add(path)
+        card = studio.store.add(path, names=_names(classes))
         reason = studio.store.state(card).reason
         text = f"{card.title} is in the studio as {card.id}. {card.summary} {reason}".strip()
         _say(as_json, {**card.model_dump(mode="json"), "reason": reason}, text)
+
+
+@models.command()
+@click.argument("id")
+@_CLASSES
+@JSON
+@click.pass_obj
+def names(config: Config, id: str, classes: str | None, as_json: bool) -> None:
+    """Say what the classes of an imported detector are called; without --classes show their names."""
+    with _studio(config, runs_jobs=False) as studio:
+        card = studio.card(id)
+        if classes is not None:
+            studio.require("import")
+            card = studio.store.name_classes(card, _names(classes))
+        found = studio.facts(card.id).get("classes") or list(card.options.get("names", ()))
+        _say(as_json, {"id": id, "classes": found}, f"{card.summary}\n{', '.join(map(str, found))}".strip())
 
 
 @models.command()

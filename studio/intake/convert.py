@@ -9,12 +9,12 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.errors import DiskFull, IntegrityError, NotFound, UnsafeFile, Unsupported
-from studio.intake import child, pickles
+from studio.intake import child, detectors, pickles
 from studio.intake.pipelines import INDEX, PARTS, check_pipeline, read_json, weights_of
 from studio.intake.recognise import Finding, recognise
 from studio.intake.safeheader import read_header
@@ -34,7 +34,7 @@ LABS: tuple[tuple[str, dict[str, str | None]], ...] = (  # engine, what config.j
     ("gan", {"kind": None, "options": None, "names": None}),
     ("diffusion-lab", {"process": None, "levels": None, "schedule": None}),
 )
-LONE = {"safetensors": "model.safetensors", "torch": "model.safetensors", "onnx": "model.onnx", "gguf": "model.gguf"}
+LONE = {"safetensors": "model.safetensors", "torch": "model.safetensors", "onnx": detectors.FILE, "gguf": "model.gguf"}
 
 MAGIC: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, kind
     (0, b"GGUF", "gguf"),
@@ -93,10 +93,14 @@ def sniff(path: Path) -> str:
     return "onnx" if is_onnx else "unknown"
 
 
-def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
+def bring(source: Path, out: Path, tick: Tick = None, names: Sequence[str] = ()) -> Finding:
     """Reads, checks and, where needed, converts a model of the user's into the empty folder `out`.
 
+    Args:
+        names: class names of a detector whose file has none.
+
     Raises NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull; what is in `out` then is to be thrown away.
+    CardError for names that do not fit.
     """
     if not source.exists():
         raise NotFound(f"There is nothing at {source.name}.", "Check the path.")
@@ -112,6 +116,10 @@ def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("The disk is full; nothing was imported.", "Free some space and try again.") from error
         raise IntegrityError(f"{source.name} cannot be read: {error.strerror}.", "Check the file.") from error
+    if found.engine == "yolo":
+        return detectors.settled(found, out, names, tick)
+    if names:
+        raise Unsupported(f"{source.name} is no detector, so it has no classes to name.", "Import it without names.")
     if found.kind == "sam-custom" and not (out / "config.json").is_file():
         raise Unsupported(
             f"{source.name} is a Segment Anything network of a size of its own, without its config.json.",
@@ -198,35 +206,18 @@ def _ultralytics(source: Path, out: Path, tick: Tick) -> Finding:
     """A whole YOLO network: its own converter reads it as inert records and exports it to ONNX."""
     target = out / LONE["onnx"]
     child.run("studio.engines.export_yolo", source.resolve(), target, seconds=600, memory=16 * child.GB, tick=tick)
-    return onnx_finding(_read("onnx", target, tick), target.name)
+    return detectors.finding(_read("onnx", target, tick), target.name)
 
 
 def _onnx(source: Path, out: Path, tick: Tick) -> Finding:
     facts = _read("onnx", source, tick)
     if facts["bare"]:
         raise Unsupported(f"{source.name} is a network without its weights.", "Import the folder that holds both.")
-    found = onnx_finding(facts, source.name)
+    found = detectors.finding(facts, source.name)
     _copy(source, out / LONE["onnx"], tick)
     for name in facts["side"]:
         _copy(source.parent / safe_name(name), out / name, tick)
     return found
-
-
-def onnx_finding(facts: dict, name: str) -> Finding:
-    """Takes it for a detector where its outputs can be one; the engine chooses the layout when it loads."""
-    inputs, outputs = list(facts["inputs"].values()), facts["outputs"]
-    is_image = any(len(shape) == 4 and shape[1] in (0, 3) for shape in inputs)
-    boxes = [shape for shape in outputs.values() if len(shape) == 3]
-    named = {"logits", "pred_boxes"} <= set(outputs) or {"labels", "boxes", "scores"} <= set(outputs)
-    if not is_image or not (boxes or named) or facts["task"] not in ("", "detect"):
-        shapes = "; ".join(f"{key} {shape}" for key, shape in outputs.items())
-        raise Unsupported(
-            f"{name} is a sound ONNX network, but no detector the studio knows (outputs {shapes[:160]}).",
-            "Import a detector exported by YOLO, RT-DETR or D-FINE.",
-        )
-    options = {"file": LONE["onnx"], **({"names": facts["names"]} if facts["names"] else {})}
-    count = f" of {len(facts['names'])} classes" if facts["names"] else ""
-    return Finding("onnx-detector", "yolo", ("detect",), f"A detector{count} in ONNX.", options)
 
 
 def _gguf(source: Path, out: Path, tick: Tick) -> Finding:

@@ -16,7 +16,8 @@ from typing import Literal
 from studio.cards import Card, Source, load_cards
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
-from studio.intake import convert
+from studio.intake import convert, detectors
+from studio.intake.recognise import Finding
 from studio.weights import pull
 from studio.weights.cardfile import free_id
 from studio.weights.fetch import Hub, RemoteFile
@@ -235,7 +236,7 @@ class Store:
         Args:
             names: class names of a detector that carries none.
             tick: called often; may raise to cancel.
-        Raises: NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull.
+        Raises: NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull, CardError (names that do not fit).
         """
         source = Path(source)
         origin = sha256(source, tick) if source.is_file() and not source.is_symlink() else ""
@@ -243,7 +244,7 @@ class Store:
             return twin
         stage = self._shelf.stage()
         try:
-            found = convert.bring(source, stage, tick)
+            found = convert.bring(source, stage, tick, names)
             extra = {"kind": found.kind, **({"origin": origin} if origin else {})}
             card = Card(
                 id=free_id(source.stem, self.cards()),
@@ -255,11 +256,22 @@ class Store:
                 source=Source(kind="imported"),
                 size=None,
                 memory=None,
-                options={**found.options, **extra, **({"names": list(names)} if names else {})},
+                options={**found.options, **extra},
             )
             return self._list(stage, card, survey(stage))
         finally:
             convert.discard(stage)
+
+    def name_classes(self, card: Card, names: Sequence[str]) -> Card:
+        """Gives the classes of an imported detector their names. Raises NotAllowed, CardError, and as `path`."""
+        if card.source.kind != "imported" or card.engine != "yolo":
+            raise NotAllowed(f"{card.title} is no detector of yours.", "Only an imported detector's classes are named.")
+        finding = Finding(str(card.options.get("kind", "")), card.engine, card.tasks, card.summary, card.options)
+        settled = detectors.settled(finding, self.path(card), names)
+        own = card.model_copy(update={"summary": settled.summary, "options": settled.options})
+        with self._records.lock(card.id):
+            self._shelf.rewrite(own)
+        return own
 
     def stage(self) -> Path:
         """A new empty folder on the disk of the imported models. Whoever asks for it discards it."""

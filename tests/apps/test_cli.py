@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from safetensors.numpy import save_file
 from apps.cli import cli
 from studio.ops import pictures
 from studio.train import recipes, record
+from tests.engines.test_yolo import columns, write_model
 from tests.train.tiny import RECIPE
 
 PICTURE = np.zeros((90, 120, 3), np.uint8)
@@ -104,6 +106,28 @@ def test_an_import_that_nothing_can_run_says_so_at_once_and_in_the_list(call, tm
     (row,) = [row for row in json.loads(call("models", "list", "--json").output) if row["id"] == "cat"]
     assert row["status"] == "unusable"
     assert row["reason"] in call("models", "list").output
+
+
+def test_classes_of_an_imported_detector_are_named_now_or_later(call, tmp_path):
+    write_model(tmp_path / "pets.onnx", {"output0": columns([], 2)})
+    (tmp_path / "names.txt").write_text("cat\ndog\n", encoding="utf-8")
+    assert "numbered until you name them" in call("models", "import", tmp_path / "pets.onnx").output
+    wrong = call("models", "names", "pets", "--classes", "cat")
+    assert (wrong.exit_code, "1 names are given" in wrong.output) == (1, True)
+    assert call("models", "names", "pets", "--classes", tmp_path / "names.txt").exit_code == 0
+    assert json.loads(call("models", "names", "pets", "--json").output)["classes"] == ["cat", "dog"]
+    assert "2 classes by name" in call("models", "show", "pets").output
+    given = call("models", "import", tmp_path / "pets.onnx", "--classes", "a,b", "--json")
+    assert json.loads(given.output)["options"]["names"] == ["cat", "dog"]  # the same file is the same model
+    assert "no detector of yours" in call("models", "names", "classic-faces", "--classes", "coco").output
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in its file system")
+def test_a_device_or_a_pipe_is_no_picture(call, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("/dev/zero", tmp_path / "pipe", tmp_path):
+        result = call("run", "detect", "--image", file)
+        assert (result.exit_code, "a folder or a device" in result.output) == (1, True)
 
 
 def test_kiosk_changes_no_models(call, photo):

@@ -20,7 +20,7 @@ from studio.cards import load_cards
 from studio.compress import graphs
 from studio.config import ROOT
 from studio.errors import Cancelled, IntegrityError, NotFound, StudioError, UnsafeFile, Unsupported
-from studio.intake import child, convert, pickles
+from studio.intake import child, convert, detectors, pickles
 from studio.intake.inspect_graph import gguf_facts, onnx_facts
 from studio.intake.pipelines import check_pipeline
 from studio.intake.recognise import recognise
@@ -334,7 +334,7 @@ def detector(
         [weight],
     )
     opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    model = helper.make_model(graph, opset_imports=opsets)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     model.metadata_props.add(key="names", value=names)
     path.write_bytes(model.SerializeToString())
     return path
@@ -461,7 +461,7 @@ def test_a_cut_onnx_file_is_damaged(tmp_path, out):
 def test_real_detectors_are_recognised(shared_weights, out):
     for name in ("detect/yolov5n_640.onnx", "faces/version-RFB-320.onnx"):
         facts = onnx_facts(shared_weights / name)
-        assert convert.onnx_finding(facts, name).engine == "yolo"
+        assert detectors.finding(facts, name).engine == "yolo"
 
 
 def test_a_gguf_file_is_kept_and_named(tmp_path, out):
