@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import click
 from apps import bench_cli
 from apps.cli_train import train
 from studio.airgap import Airgap
-from studio.config import Config
+from studio.config import GB, Config
 from studio.device import probe
 from studio.errors import InvalidImage, InvalidTask, StudioError
 from studio.exports import format_for
@@ -116,13 +116,36 @@ def _flag(name: str, task: type[Task]) -> click.Option:
     if field.annotation is bool:
         return click.Option([flag, name], is_flag=True, default=None, help=field.description)
     required = field.is_required()
+    notes = [*_bounds(task.model_json_schema()["properties"][name])]
+    if not required and field.default not in (None, (), ""):
+        notes.append(f"default {field.default}")
     return click.Option(
         [flag, name],
         multiple=name in _SINGULAR,
         required=required,
         metavar="FILE" if name in task.asset_fields else None,
-        help=(field.description or "") + ("" if required or field.default in (None, (), "") else f" [{field.default}]"),
+        help=(field.description or "") + (f" [{'; '.join(notes)}]" if notes else ""),
     )
+
+
+_LIMITS = {  # key of JSON Schema -> words
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "multipleOf": "a multiple of {}",
+    "maxLength": "at most {} characters",
+    "maxItems": "at most {} times",
+}
+
+
+def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
+    """What a field takes, in words: its choices, or its limits."""
+    parts = {key: value for part in (schema, *schema.get("anyOf", ())) for key, value in part.items()}
+    if "enum" in parts:
+        yield ", ".join(map(str, parts["enum"]))
+    if parts.get("type") == "array" and parts.get("minItems") == parts.get("maxItems"):
+        return  # a box has four numbers, which its description says
+    yield from (words.format(parts[key]) for key, words in _LIMITS.items() if key in parts)
 
 
 def _command(kind: str, task: type[Task]) -> click.Command:
@@ -389,12 +412,13 @@ def _verdict(studio: Studio, card: Any) -> str:
 @models.command()
 @click.argument("id")
 @click.option("--off", is_flag=True, help="Unpin.")
+@JSON
 @click.pass_obj
-def pin(config: Config, id: str, off: bool) -> None:
+def pin(config: Config, id: str, off: bool, as_json: bool) -> None:
     """Keep a model when room is made."""
     with _studio(config, runs_jobs=False) as studio:
         (studio.store.unpin if off else studio.store.pin)(studio.card(id))
-        click.echo(f"{id} is {'no longer pinned' if off else 'pinned'}.")
+        _say(as_json, {"id": id, "pinned": not off}, f"{id} is {'no longer pinned' if off else 'pinned'}.")
 
 
 @models.command()
@@ -410,7 +434,7 @@ def evict(config: Config, id: str | None, budget_gb: float | None, as_json: bool
             studio.store.remove(studio.card(id))
             _say(as_json, [id], f"{id} is removed.")
             return
-        freed = studio.store.evict(int((budget_gb if budget_gb is not None else config.disk_gb) * 2**30))
+        freed = studio.store.evict(round(budget_gb * GB) if budget_gb is not None else None)
         _say(as_json, freed, f"removed: {', '.join(map(str, freed)) or 'nothing'}")
 
 
@@ -443,12 +467,16 @@ def unpack(config: Config, file: Path, as_json: bool) -> None:
 
 
 @models.command()
+@JSON
 @click.pass_obj
-def seal(config: Config) -> None:
+def seal(config: Config, as_json: bool) -> None:
     """For maintainers: record the hashes of the shipped weights, against which every load is checked."""
     from studio.weights import shipped
 
-    click.echo(f"sealed {len(shipped.seal(config.models))} files")
+    found = shipped.seal(config.models)
+    _say(
+        as_json, {"files": len(found), "bytes": sum(file.size for file in found.values())}, f"sealed {len(found)} files"
+    )
 
 
 # ── doctor ────────────────────────────────────────────────────────────

@@ -11,10 +11,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 Mode = Literal["local", "space", "kiosk"]
+GB = 10**9  # bytes
 
 
 class Config(BaseSettings):
-    """Everything that can be set from outside. Sizes in MiB or GiB as named."""
+    """Everything that can be set from outside. Memory in MiB, disk in GB of 10^9 bytes, as models are listed."""
 
     model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="ignore")
 
@@ -34,3 +35,8 @@ class Config(BaseSettings):
     queue: int = Field(16, ge=1, le=1000, description="How many jobs may wait.")
     prewarm: bool = Field(True, description="Get the libraries ready once the page is up.")
     accelerator: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where one is found.")
+
+    @property
+    def disk_bytes(self) -> int:
+        """The disk budget in bytes."""
+        return round(self.disk_gb * GB)

@@ -89,8 +89,7 @@ def settled(found: Finding, folder: Path, names: Sequence[str], tick: Any = None
         )
     if layout == "grid-pair" and (told["table"][0] not in ULTRA_LIGHT or count != 1):
         raise Unsupported(
-            f"This detector gives scores and {told['table'][0]} boxes, but how its input is to be scaled cannot be told "
-            "from the file.",
+            f"This detector gives scores and {told['table'][0]} boxes; nothing tells how its input is to be scaled.",
             "Import one exported by YOLO, YOLOX, RT-DETR or D-FINE.",
         )
     text = f"A detector in ONNX, read as {family}."

@@ -96,7 +96,8 @@ class _Reader:
         if kind == STRING:
             return self._text()
         if kind == ARRAY:
-            return self._skip_list()
+            self._skip_list()
+            return None
         if kind not in SCALARS:
             raise ValueError(f"a field has the unknown type {kind}")
         return self._number(SCALARS[kind])
@@ -104,13 +105,13 @@ class _Reader:
     def _skip_list(self) -> None:
         kind, count = self._number("I"), self._number("Q")
         if kind in SCALARS:
-            return self._skip(count * struct.calcsize(SCALARS[kind]))
+            self._skip(count * struct.calcsize(SCALARS[kind]))
+            return
         self._items += count
         if kind != STRING or self._items > MAX_ITEMS:
             raise ValueError(f"a list of {count} items of type {kind} is more than any model has")
         for _ in range(count):
             self._skip(self._number("Q"))
-        return None
 
     def _text(self) -> str:
         length = self._number("Q")

@@ -1,7 +1,8 @@
 """Weights on disk: the shipped ones, those of a hub (in the standard Hugging Face cache), and the user's own.
 
 Nothing is handed to an engine before every file was hashed against a recorded sha256; after that, size and time of
-change are enough until one of them differs. Records are small JSON files, so two apps can share one home and one cache.
+change are enough until one of them differs, but for a week at most: a bit that flips on the disk changes neither.
+Records are small JSON files, so two apps can share one home and one cache.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from studio.weights.records import FileRecord, Record, Records, check, is_fresh,
 from studio.weights.shelf import Shelf
 from studio.weights.shipped import builtin_record
 
+TRUSTED_S = 7 * 86_400  # seconds after which files are hashed again when they are loaded
 HINTS = {
     "builtin": "Reinstall the studio, or restore that file.",
     "hub": "Download it again in Models.",
@@ -285,7 +287,8 @@ class Store:
         if known is not None and self.state(known).offline and self._same_files(known, files):
             return known
         if known is not None and known.source.kind == "hub" and not self.state(known).offline:
-            record = Record(place="home", files=files, complete=True, owned=True, last_used=time.time())
+            now = time.time()
+            record = Record(place="home", files=files, complete=True, owned=True, last_used=now, checked=now)
             with self._records.lock(known.id):
                 self._shelf.publish(stage, known.id)
                 self._records.put(known.id, record)
@@ -298,7 +301,8 @@ class Store:
         fields = {"sha256": hashes, "size": sum(file.size for file in files.values())}
         own = card.model_copy(update={**fields, "source": Source(kind="imported", path=card.id)})
         with self._records.lock(own.id):
-            self._records.put(own.id, Record(place="home", files=files, complete=True, last_used=time.time()))
+            now = time.time()
+            self._records.put(own.id, Record(place="home", files=files, complete=True, last_used=now, checked=now))
             self._shelf.publish(stage, own.id, own)
         return own
 
@@ -350,7 +354,7 @@ class Store:
             budget: bytes; the configured disk budget where None.
             keep: ids of cards, e.g. of loaded models.
         """
-        limit = round(self._config.disk_gb * 1e9) if budget is None else budget
+        limit = self._config.disk_bytes if budget is None else budget
         total = sum(self.state(card).size for card in self._cards.values() if card.source.kind == "hub")
         gone: list[Evicted] = []
         for _, card, _ in self._evictable():
@@ -411,12 +415,14 @@ class Store:
         is_unsealed = not record.files  # a shipped folder without hashes: what lies there is taken as it is
         if only is not None and not names and not (is_unsealed and (folder / only).is_file()):
             raise NotFound(f"{card.title} has no {only}.")
-        files, damaged = dict(record.files), record.damaged if only else ""
+        files, damaged, checked = dict(record.files), record.damaged if only else "", record.checked
+        if only is None and (full or time.time() - checked > TRUSTED_S):
+            full, checked = True, time.time()
         for name in names:
             if full or record.damaged or not is_fresh(folder, name, record.files[name]):
                 files[name] = self._checked_file(card, record, name, tick)
-        if (files, damaged) != (record.files, record.damaged):
-            self._put(card, record.model_copy(update={"files": files, "damaged": damaged}))
+        if (files, damaged, checked) != (record.files, record.damaged, record.checked):
+            self._put(card, record.model_copy(update={"files": files, "damaged": damaged, "checked": checked}))
         return folder
 
     def _checked_file(self, card: Card, record: Record, name: str, tick: convert.Tick) -> FileRecord:

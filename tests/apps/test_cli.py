@@ -61,6 +61,35 @@ def test_flags_are_the_fields_of_the_task(call):
     assert "--point" in call("run", "segment", "--help").output
 
 
+def test_help_gives_the_bounds_the_choices_and_the_defaults_of_every_field(call):
+    output = " ".join(call("run", "generate", "--help").output.split())
+    for words in (
+        "[at least 1; at most 150]",
+        "[at least 64; at most 2048; a multiple of 8]",
+        "DPM++ 2M Karras, DPM2, Euler, Euler a",
+        "[above 0; at most 1; default 0.6]",
+        "[at least 0; at most 4294967295]",
+        "[at most 2000 characters]",
+    ):
+        assert words in output
+    assert "[at most 256 times]" in call("run", "segment", "--help").output
+
+
+def test_every_verb_over_models_prints_json(call, monkeypatch, config):
+    (config.models / "shipped").mkdir()
+    (config.models / "shipped" / "model.dat").write_bytes(b"x" * 10)
+    assert json.loads(call("models", "seal", "--json").output) == {"files": 1, "bytes": 10}
+    shipped = '[own]\ntitle = "Own"\ntasks = ["detect"]\nengine = "yolo"\nlicence = "MIT"\n'
+    (config.models / "own.toml").write_text(shipped + 'source = {kind = "builtin", path = "shipped"}\n')
+    assert json.loads(call("models", "pin", "own", "--json").output) == {"id": "own", "pinned": True}
+    assert json.loads(call("models", "pin", "own", "--off", "--json").output) == {"id": "own", "pinned": False}
+    budgets = []
+    monkeypatch.setattr("studio.weights.store.Store.evict", lambda self, budget=None: budgets.append(budget) or ())
+    call("models", "evict", "--json")
+    call("models", "evict", "--budget-gb", "1.5", "--json")
+    assert budgets == [None, 1_500_000_000]
+
+
 @pytest.mark.parametrize(
     ("args", "word"),
     [

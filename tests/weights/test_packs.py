@@ -213,11 +213,26 @@ def test_a_hostile_pack_leaves_nothing(there, tmp_path, files, members):
     assert there.path(SHIPPED)
 
 
-def test_a_card_that_points_out_of_its_folder_is_refused(there, tmp_path):
-    card = make_card("evil", options={"file": "../../secret"}).model_dump(mode="json")
+POINTERS = (
+    {"file": "../../secret"},
+    {"lora": [{"path": "/etc/passwd", "scale": 1.0}]},
+    {"deep": {"deeper": [["~/secret"]]}},
+    {"config": "C:\\models"},
+)
+
+
+@pytest.mark.parametrize("options", POINTERS, ids=str)
+def test_a_card_that_points_out_of_its_folder_is_refused(there, tmp_path, options):
+    card = make_card("evil", options=options).model_dump(mode="json")
     with pytest.raises(UnsafeFile, match="points out"):
         unpack(there, hostile(tmp_path / "evil.pack", GOOD, cards=[card]))
     assert left(there, tmp_path) == NOTHING
+
+
+def test_a_card_that_was_told_where_to_run_is_refused(there, tmp_path):
+    card = make_card("evil", options={"fast": {"runtime": "onnxruntime", "folder": "cache"}}).model_dump(mode="json")
+    with pytest.raises(UnsafeFile, match="another machine"):
+        unpack(there, hostile(tmp_path / "evil.pack", GOOD, cards=[card]))
 
 
 def test_a_pack_cannot_replace_a_shipped_model(there, tmp_path):

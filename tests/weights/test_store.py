@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
 from studio.weights.fetch import Hub
 from studio.weights.shipped import CHECKSUMS, seal
-from studio.weights.store import Store
+from studio.weights.store import TRUSTED_S, Store
 from tests.hub import COMMIT, FakeHub
 from tests.intake.test_convert import detector
 
@@ -129,6 +130,19 @@ def test_verify_finds_what_size_and_time_hide(store, shipped):
     store.path(SHIPPED)  # the cheap look cannot see it
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
         store.verify(SHIPPED)
+
+
+def test_what_was_hashed_long_ago_is_hashed_again_when_it_is_loaded(store, make, shipped, monkeypatch):
+    store.path(SHIPPED)
+    flip(shipped, keep_time=True)
+    later = time.time() + TRUSTED_S + 1
+    monkeypatch.setattr("studio.weights.store.time.time", lambda: later)
+    with pytest.raises(IntegrityError, match=r"model\.onnx is damaged"):
+        make().path(SHIPPED)
+    flip(shipped, keep_time=True)
+    make().path(SHIPPED)
+    monkeypatch.setattr("studio.weights.records.sha256", lambda *_: pytest.fail("hashed again"))
+    make().path(SHIPPED)
 
 
 def test_a_truncated_or_missing_shipped_file_is_seen_without_hashing(store, shipped):
