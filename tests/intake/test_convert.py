@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -25,6 +26,7 @@ from studio.intake.inspect_graph import gguf_facts, onnx_facts
 from studio.intake.pipelines import check_pipeline
 from studio.intake.recognise import recognise
 from studio.intake.safeheader import Tensor, read_header
+from studio.ops import pictures
 
 MODELS = ROOT / "models"
 CARDS = load_cards(MODELS)
@@ -306,10 +308,19 @@ def test_a_real_upscaler_is_converted(shared_weights, out):
     assert load_file(out / "model.safetensors")["body.0.weight"].shape == (64, 3, 3, 3)
 
 
-def test_a_real_yolov5_pickle_is_refused_with_a_clear_word(shared_weights, out):
-    with pytest.raises(Unsupported, match=r"old yolov5 repository.*Export it to ONNX"):
-        convert.bring(shared_weights / "detect" / "yolov5n.pt", out)
-    assert list(out.iterdir()) == []
+def test_a_real_yolov5_pickle_becomes_the_network_that_its_own_export_is(shared_weights, out):
+    found = convert.bring(shared_weights / "detect" / "yolov5n.pt", out)
+    assert found.summary == "A detector in ONNX, read as YOLOv5 or v7. It knows 80 classes by name."
+    assert found.options["names"][:3] == ["person", "bicycle", "car"]
+    picture = pictures.decode((shared_weights / "segment" / "truck.jpg").read_bytes())
+    square = np.ascontiguousarray(picture[:640, :640]).transpose(2, 0, 1)[None].astype(np.float32) / 255
+    assert square.shape == (1, 3, 640, 640)
+    theirs, ours = (
+        onnxruntime.InferenceSession(file).run(None, {"images": square})[0]
+        for file in (shared_weights / "detect" / "yolov5n_640.onnx", out / "model.onnx")
+    )
+    np.testing.assert_allclose(ours[..., :4], theirs[..., :4], atol=0.01)  # px
+    np.testing.assert_allclose(ours[..., 4:], theirs[..., 4:], atol=1e-4)
 
 
 # ── onnx, gguf ───────────────────────────────────────────────────────────────
