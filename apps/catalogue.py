@@ -23,6 +23,7 @@ from starlette.background import BackgroundTask
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
 from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
+from studio.intake.detectors import parse_names
 from studio.studio import Studio
 from studio.trainings import TRAINER
 from studio.weights import packs
@@ -145,12 +146,17 @@ class Catalogue:
         gone = self.studio.store.evict(0, keep=self.studio.pool.resident())
         return sum(one.bytes for one in gone)
 
-    def bring(self, path: Path, title: str) -> list[Card]:
-        """Takes in a file of the user's: a model, or a pack of several. Raises as `Store.add` and `packs.unpack`."""
+    def bring(self, path: Path, title: str, classes: str = "") -> list[Card]:
+        """Takes in a file of the user's: a model, or a pack of several. Raises as `Store.add` and `packs.unpack`.
+
+        Args:
+            classes: names of a detector's classes, "coco" or with commas between; empty: those of the file.
+        """
         self.studio.require("import")
         if path.suffix.lower() == ".tar":
             return packs.unpack(self.studio.store, path)
-        return [self.studio.store.add(path, title=title)]
+        names = parse_names(classes) if classes else ()
+        return [self.studio.store.add(path, title=title, names=names)]
 
     def told(self, card: Card) -> Json:
         """What is said of a model that was just taken in."""
@@ -269,13 +275,13 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         return {"freed": catalogue.make_room()}
 
     @face.post("/models/import")
-    async def import_(request: Request, name: str = "") -> Json:
+    async def import_(request: Request, name: str = "", classes: str = "") -> Json:
         studio.require("import")
         folder = inbox(studio)
         try:
             path = folder / plain_name(name)
             await receive(request.stream(), path, int(request.headers.get("content-length", "0")))
-            cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80])
+            cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80], classes)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return {"cards": [catalogue.told(card) for card in cards]}
