@@ -26,6 +26,7 @@ Handler = Callable[[Path, Path, Tick], Finding]
 BARE = "graphs"  # folder of networks whose weights are in the model's safetensors files
 BESIDE = ("config.json", "facts.json")  # what engines read beside a single file
 KEPT = {".json", ".txt", ".safetensors", ".model", ".md"}  # what is taken of a diffusers folder
+ENDINGS = {".safetensors", ".onnx", ".gguf", ".pt", ".pth", ".ckpt", ".bin"}  # names of files that claim to be models
 GRAPHS = ("onnx", "gguf")  # read in a child process
 GRAPH_ENDINGS = {".onnx": "onnx", ".gguf": "gguf"}
 LABS: tuple[tuple[str, dict[str, str | None]], ...] = (  # engine, what config.json holds beside its models; None: any
@@ -107,6 +108,10 @@ def bring(source: Path, out: Path, tick: Tick = None, names: Sequence[str] = ())
     if source.is_symlink() or not (source.is_file() or source.is_dir()):
         raise UnsafeFile(f"{source.name} is a link or a special file.", "Import the file itself.")
     kind = sniff(source)
+    if kind == "unknown" and source.suffix.lower() in ENDINGS:
+        raise IntegrityError(
+            f"{source.name} is damaged, or not a {source.suffix} file at all.", "Copy or download it again."
+        )
     if kind in REFUSED:
         what, hint = REFUSED[kind]
         raise Unsupported(f"{source.name} {what}.", hint)

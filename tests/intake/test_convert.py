@@ -177,7 +177,7 @@ JUNK = {
     b"\x93NUMPY\x01\x00": "numpy array",
     b"\x89PNG\r\n": "picture",
     b"version https://git-lfs.github.com/spec/v1\n": "LFS pointer",
-    b"just some text\n": "no kind",
+    b"just some text\n": "damaged, or not a",
     b"\0" * 257 + b"ustar\0": "tar archive",
 }
 
@@ -185,9 +185,14 @@ JUNK = {
 @pytest.mark.parametrize(("data", "word"), JUNK.items(), ids=JUNK.values())
 @pytest.mark.parametrize("name", ["m.safetensors", "m.onnx"])
 def test_the_name_does_not_matter_only_the_bytes(tmp_path, out, data, word, name):
-    with pytest.raises(Unsupported, match=word) as caught:
+    with pytest.raises((Unsupported, IntegrityError), match=word) as caught:
         convert.bring(write(tmp_path / name, data), out)
     assert caught.value.hint
+
+
+def test_a_file_that_claims_to_be_nothing_known_is_refused(tmp_path, out):
+    with pytest.raises(Unsupported, match="no kind"):
+        convert.bring(write(tmp_path / "notes.txt", b"just some text\n"), out)
 
 
 def test_links_and_missing_files(tmp_path, out):
