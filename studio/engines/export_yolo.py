@@ -26,6 +26,7 @@ import torch
 
 from studio.engines import yolo_anchors
 from studio.errors import IntegrityError, StudioError, UnsafeFile, Unsupported
+from studio.intake import pickles
 from studio.nets import torchvision_guard
 
 ALLOWED = re.compile(
@@ -102,7 +103,7 @@ def read_checkpoint(path: Path) -> Record:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeFile(
-            f"{path.name} holds more than a network: {_first_line(error)}.", "Do not use this file."
+            f"{path.name} holds more than a network: {pickles.reason(error)}.", "Do not use this file."
         ) from error
     except (RuntimeError, EOFError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(f"{path.name} is damaged: {_first_line(error)}.", "Download it again.") from error
@@ -123,7 +124,7 @@ def _class_names(path: Path) -> list[str]:
         ) from error
     except pickle.UnpicklingError as error:
         raise UnsafeFile(
-            f"{path.name} cannot be read safely: {_first_line(error)}.", "Do not use this file."
+            f"{path.name} cannot be read safely: {pickles.reason(error)}.", "Do not use this file."
         ) from error
     except (OSError, RuntimeError, EOFError, IndexError, KeyError) as error:
         raise IntegrityError(f"{path.name} cannot be read: {_first_line(error)}.", "Download it again.") from error

@@ -261,7 +261,7 @@ def _diffusers(source: Path, out: Path, tick: Tick) -> Finding:
     check_pipeline(out)
     family = "sdxl" if "XL" in str(index["_class_name"]) else "sd1"
     options = {"layout": "diffusers", "family": family}
-    return Finding("pipeline", "diffusion", ("generate",), f"A {index['_class_name']}.", options)
+    return Finding("pipeline", "diffusion", ("generate",), f"A diffusers folder: {index['_class_name']}.", options)
 
 
 def _copy_extras(source: Path, out: Path, tick: Tick) -> None:

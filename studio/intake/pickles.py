@@ -21,7 +21,7 @@ ALLOWED = re.compile(
     r"""(collections\.OrderedDict | (__builtin__|builtins)\.(set|frozenset|list|dict|tuple|int|float|bool|str|bytes)
       | torch\.(Float|Half|BFloat16|Double|Long|Int|Short|Char|Byte|Bool)Storage
       | torch\.(float16|bfloat16|float32|float64|int64|int32|int16|int8|uint8|bool|Size|device|Tensor)
-      | torch\.nn\.parameter\.Parameter | torch\.storage\.UntypedStorage
+      | torch\.nn\.parameter\.Parameter | torch\.nn\.modules\.container\.ParameterDict | torch\.storage\.UntypedStorage
       | torch\._utils\._rebuild_(tensor|tensor_v2|parameter))""",
     re.VERBOSE,
 )
@@ -95,6 +95,14 @@ def refuse_globals(name: str, found: set[str]) -> None:
 def is_detector(found: set[str]) -> bool:
     """Whether these are the classes of a whole YOLO network, which has a converter of its own."""
     return any(item.startswith(_DETECTORS) for item in found)
+
+
+def reason(error: BaseException) -> str:
+    """Why the restricted unpickler of torch gave up, without its advice to load the file unrestricted."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    found = re.search(r"(?:WeightsUnpickler error|weights_only error):\s*(.+)", text)
+    line = found[1] if found is not None else next(iter(text.splitlines()), type(error).__name__)
+    return line.split(", but got")[0][:200].rstrip(".")
 
 
 def is_archive(path: Path) -> bool:

@@ -243,7 +243,7 @@ class Store:
         source = Path(source)
         origin = sha256(source, tick) if source.is_file() and not source.is_symlink() else ""
         if origin and (twin := self._with_origin(origin)) is not None:
-            return twin
+            return self.name_classes(twin, names) if names else twin
         stage = self._shelf.stage()
         try:
             found = convert.bring(source, stage, tick, names)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,22 @@ def test_a_textual_inversion_of_a1111_is_named(tmp_path, out):
     assert (found.kind, found.summary) == ("textual-inversion", "A textual inversion for SD 1.x, 3 vectors.")
 
 
+def test_a_textual_inversion_of_the_first_kind_is_named(tmp_path, out):
+    words = torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.ones(2, 768))})
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": words}, tmp_path / "cat.pt")
+    assert convert.bring(tmp_path / "cat.pt", out).summary == "A textual inversion for SD 1.x, 2 vectors."
+    assert load_file(out / "model.safetensors")["*"].sum() == 2 * 768
+
+
+def test_what_torch_refuses_is_said_without_its_advice(tmp_path, out):
+    file = write(tmp_path / "x.pt", pickle.dumps({"a": OrderedDict}, protocol=4))
+    with pytest.raises(UnsafeFile) as caught:
+        convert.bring(file, out)
+    assert "weights_only" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert "Unsupported operand" in caught.value.message
+
+
 def test_a_lora_saved_as_a_list_of_matrices_is_named(tmp_path, out):
     sides = ((320, 320),) * 4 + ((320, 2560), (320, 320), (1024, 320))  # the first block of SD 2.x: inputs, outputs
     matrices = [m for inputs, outputs in sides for m in (torch.zeros(outputs, 4), torch.zeros(4, inputs))]
@@ -231,7 +248,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, out, protocol, zipped):
     mark = tmp_path / "touched"
     data = pickle.dumps({"weights": Evil(mark)}, protocol=protocol)
     file = torch_zip(tmp_path / "evil.pth", data) if zipped else write(tmp_path / "evil.pth", data)
-    with pytest.raises((UnsafeFile, Unsupported)) as caught:
+    with pytest.raises((UnsafeFile, IntegrityError)) as caught:
         convert.bring(file, out)
     assert "system" in str(caught.value) or (protocol == 0 and not zipped)
     assert not mark.exists()
