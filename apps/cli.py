@@ -434,7 +434,7 @@ def evict(config: Config, id: str | None, budget_gb: float | None, as_json: bool
             studio.store.remove(studio.card(id))
             _say(as_json, [id], f"{id} is removed.")
             return
-        freed = studio.store.evict(round(budget_gb * GB) if budget_gb is not None else None)
+        freed = studio.store.evict(None if budget_gb is None else round(budget_gb * GB))
         _say(as_json, freed, f"removed: {', '.join(map(str, freed)) or 'nothing'}")
 
 

@@ -10,12 +10,12 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
-Mode = Literal["local", "space", "kiosk"]
 GB = 10**9  # bytes
+Mode = Literal["local", "space", "kiosk"]
 
 
 class Config(BaseSettings):
-    """Everything that can be set from outside. Memory in MiB, disk in GB of 10^9 bytes, as models are listed."""
+    """Everything that can be set from outside. Memory in MiB, disk in GB, as both are sold."""
 
     model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="ignore")
 
@@ -37,6 +37,6 @@ class Config(BaseSettings):
     accelerator: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where one is found.")
 
     @property
-    def disk_bytes(self) -> int:
-        """The disk budget in bytes."""
+    def disk_budget(self) -> int:
+        """Bytes that downloaded models may take."""
         return round(self.disk_gb * GB)

@@ -354,7 +354,7 @@ class Store:
             budget: bytes; the configured disk budget where None.
             keep: ids of cards, e.g. of loaded models.
         """
-        limit = self._config.disk_bytes if budget is None else budget
+        limit = self._config.disk_budget if budget is None else budget
         total = sum(self.state(card).size for card in self._cards.values() if card.source.kind == "hub")
         gone: list[Evicted] = []
         for _, card, _ in self._evictable():
