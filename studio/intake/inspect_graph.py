@@ -29,9 +29,14 @@ def onnx_facts(path: Path) -> dict[str, Any]:
     import onnx
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf raises its own kinds, by version
+        return _facts(path, onnx.load(str(path), load_external_data=False))
+    except StudioError:
+        raise
+    except Exception as error:  # protobuf raises its own kinds, by version, some only when a broken field is read
         raise IntegrityError(f"{path.name} is not a sound ONNX file.", "Copy or download it again.") from error
+
+
+def _facts(path: Path, model: Any) -> dict[str, Any]:
     if not model.graph.node or not model.graph.output:
         raise IntegrityError(f"{path.name} holds no network.", "Copy or download it again.")
     if len(model.graph.node) > MAX_NODES:
@@ -94,6 +99,8 @@ def _check(path: Path, model: Any) -> None:
         raise IntegrityError(
             f"{path.name} is not a valid ONNX model: {str(error).splitlines()[0][:160]}", "Export it again."
         ) from error
+    except UnicodeDecodeError:
+        raise  # a name that is no text
     except ValueError:
         return  # larger than a protobuf can be serialised; ONNX Runtime checks it when it loads
 
