@@ -229,6 +229,13 @@ def test_a_card_that_points_out_of_its_folder_is_refused(there, tmp_path, option
     assert left(there, tmp_path) == NOTHING
 
 
+def test_classes_may_be_called_what_looks_like_a_path(there, tmp_path):
+    names = ["/m/01g317", "c: drive", ".."]
+    card = make_card("evil", source=Source(kind="imported"), options={"names": names}).model_dump(mode="json")
+    (found,) = unpack(there, hostile(tmp_path / "fine.pack", GOOD, cards=[card]))
+    assert found.options["names"] == names
+
+
 def test_a_card_that_was_told_where_to_run_is_refused(there, tmp_path):
     card = make_card("evil", options={"fast": {"runtime": "onnxruntime", "folder": "cache"}}).model_dump(mode="json")
     with pytest.raises(UnsafeFile, match="another machine"):
