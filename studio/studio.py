@@ -23,7 +23,7 @@ from studio.compress.measure import RUNS
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
-from studio.engines.base import ENGINES, Result
+from studio.engines.base import Result
 from studio.errors import (
     Cancelled,
     IntegrityError,
@@ -175,7 +175,7 @@ class Studio:
     def cards(self, task: str | None = None, *, ready: bool = False) -> list[Card]:
         """Cards for a task kind (all without one), in catalogue order; with `ready` those that can run here and now."""
         found = [card for card in self.store.cards().values() if task is None or task in card.tasks]
-        return [card for card in found if self._is_ready(card)] if ready else found
+        return [card for card in found if self.store.state(card).status == "ready"] if ready else found
 
     def card(self, id: str) -> Card:
         """Raises NotFound."""
@@ -186,7 +186,7 @@ class Studio:
         card = self.card(id)
         state = self.store.state(card)
         facts = {**card.model_dump(mode="json"), "state": asdict(state), "predicted_memory": self.pool.predicted(card)}
-        if state.status == "ready":
+        if state.offline:
             with suppress(NotFound):
                 facts.update(_read_json(self.store.file(card, "facts.json")))
         return facts
@@ -221,13 +221,16 @@ class Studio:
         """Checks and queues. `kept=False` makes a draft that the library does not list until it is kept.
 
         Raises InvalidTask, NotFound (card or asset), QueueFull; IntegrityError or OfflineError when the model's files
-        are not here.
+        are not here, Unsupported when nothing here can run them.
         """
         card = self.card(card_id)
         task = self.task(card, fields)
         for asset in task.assets():
             self.library.asset(asset)
-        if self.store.state(card).status != "ready":
+        state = self.store.state(card)
+        if state.status == "unusable":
+            raise Unsupported(f"{card.title}: {state.reason}", "Choose another model.")
+        if state.status != "ready":
             self.store.path(card)  # raises what is wrong; a ready model is verified when it is loaded
         return self.jobs.submit(task, card.id, owner=owner, kept=kept)
 
@@ -387,9 +390,6 @@ class Studio:
                 log.warning("nothing was tidied: %s", error)
             if self._closing.wait(TIDY_EVERY_S):
                 return
-
-    def _is_ready(self, card: Card) -> bool:
-        return card.engine in ENGINES and self.store.state(card).status == "ready"
 
     def _folder(self, card: Card) -> Path:
         """What an engine is given: the verified files of a card, the model of a run, the home for the trainer."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from studio.config import ROOT
 from studio.engines.base import Result
@@ -76,6 +77,18 @@ def test_wrong_requests_are_refused_before_they_are_queued(studio):
     with pytest.raises(NotFound, match="picture"):
         studio.submit("classic-faces", {"image": "f" * 64})
     assert studio.jobs.history() == []
+
+
+def test_a_model_that_nothing_here_can_run_is_offered_nowhere(studio, tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {f"{name}.lora_down.weight": (4, 768), f"{name}.lora_up.weight": (320, 4)}
+    save_file({key: np.zeros(shape, np.float32) for key, shape in lora.items()}, tmp_path / "x.safetensors")
+    card = studio.store.add(tmp_path / "x.safetensors")
+    assert card in studio.cards("generate")
+    assert card not in studio.cards("generate", ready=True)
+    assert studio.facts(card.id)["state"]["reason"].startswith("Kept, but nothing here can run it yet: a LoRA")
+    with pytest.raises(Unsupported, match="nothing here can run it yet"):
+        studio.submit(card.id, {"prompt": "a cat"})
 
 
 def test_a_failing_job_says_why_and_the_next_works(studio):

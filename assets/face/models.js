@@ -1,7 +1,7 @@
 // The models on this device and those that can be fetched: one row each, opened for everything known about it.
 studio.kinds.models = ({ root, trigger }) => {
   const { h } = studio;
-  const WORDS = { ready: "Ready", partial: "Partly here", damaged: "Damaged", absent: "Not here" };
+  const WORDS = { ready: "Ready", partial: "Partly here", damaged: "Damaged", unusable: "Cannot run", absent: "Not here" };
   const PLACES = { generate: ["Make pictures", "Generate"], detect: ["Find things", "Detect"], segment: ["Cut out", "Segment"] };
   const ORIGINS = { builtin: "Came with the studio", none: "Built in, no weights", imported: "Imported" };
   let data = null, ready = null, timer = null, notice = null, bringing = null, clearing = null;
@@ -46,13 +46,14 @@ studio.kinds.models = ({ root, trigger }) => {
     if (open.has(id)) { open.set(id, answer); draw(); }
   };
   const toggle = (id) => { if (open.delete(id)) return draw(); open.set(id, null); draw(); facts(id); };
+  const isHere = (one) => one.status === "ready" || one.status === "unusable";
   const isRunning = (task) => task?.state === "running";
 
   // ── one row ────────────────────────────────────────────────────────────
   const size = (value) => (value === null || value === undefined ? "size unknown" : value < 1e6 ? `${Math.max(1, Math.round(value / 1e3))} kB` : studio.bytes(value));
   const meta = (one) => {
     const parts = [];
-    if (one.origin !== "none" && one.status === "ready") parts.push(`${size(one.size)} on disk`);
+    if (one.origin !== "none" && isHere(one)) parts.push(`${size(one.size)} on disk`);
     if (one.status === "partial") parts.push(`${size(one.here)} of ${size(one.size)} here`);
     if (one.status === "damaged") parts.push(`${one.damaged} is damaged`);
     if (one.runs) parts.push(`needs about ${studio.bytes(one.memory)} memory`);
@@ -66,10 +67,10 @@ studio.kinds.models = ({ root, trigger }) => {
   ];
   const side = (one) => {
     if (isRunning(one.download) || isRunning(one.check)) return null;
-    const canFetch = data.can.download && one.origin === "hub" && one.status !== "ready";
+    const canFetch = data.can.download && one.origin === "hub" && !isHere(one);
     const words = { absent: one.size ? `Fetch ${size(one.size)}` : "Fetch", partial: "Fetch the rest", damaged: "Fetch again" };
     return [
-      one.status === "ready" || !canFetch ? h("span", { class: `state ${one.status}` }, WORDS[one.status]) : null,
+      isHere(one) || !canFetch ? h("span", { class: `state ${one.status}` }, WORDS[one.status]) : null,
       canFetch ? h("button", { type: "button", "data-act": "fetch", disabled: data.offline, title: data.offline ? "The studio is offline" : null, onclick: () => plan(one) }, words[one.status]) : null,
       canFetch && data.offline ? h("span", { class: "small muted" }, "offline") : null,
     ];
@@ -111,7 +112,7 @@ studio.kinds.models = ({ root, trigger }) => {
       h("div", { class: "what" },
         h("button", { type: "button", class: "quiet model-title", "data-act": "open", "aria-expanded": String(open.has(one.id)), onclick: () => toggle(one.id) }, one.title),
         badges(one),
-        h("div", { class: "muted" }, one.summary),
+        h("div", { class: "muted" }, one.summary, one.reason ? ` ${one.reason}` : null),
         h("div", { class: "small num meta" }, meta(one), meta(one) ? " · " : "", one.licence)),
       h("div", { class: "side" }, side(one))),
     gauge(one), question(one), outcome(one),
@@ -152,8 +153,8 @@ studio.kinds.models = ({ root, trigger }) => {
     const button = (name, text, does, title) => h("button", { type: "button", "data-act": name, title, onclick: does }, text);
     const row = [
       data.can.delete && has && !isRunning(one.check) ? button("verify", "Verify", () => act(one.id, "verify"), "Reads every file again and compares it with its recorded hash") : null,
-      data.can.delete && mine && one.status === "ready" ? (one.pinned ? button("unpin", "Unpin", () => act(one.id, "unpin")) : button("pin", "Pin", () => act(one.id, "pin"), "Keeps it when room is made")) : null,
-      data.can.import && has && one.status === "ready" ? h("a", { class: "button", href: studio.url(`models/${one.id}/pack`), download: "", title: "One file that brings it to a device without a network" }, "Pack") : null,
+      data.can.delete && mine && isHere(one) ? (one.pinned ? button("unpin", "Unpin", () => act(one.id, "unpin")) : button("pin", "Pin", () => act(one.id, "pin"), "Keeps it when room is made")) : null,
+      data.can.import && has && isHere(one) ? h("a", { class: "button", href: studio.url(`models/${one.id}/pack`), download: "", title: "One file that brings it to a device without a network" }, "Pack") : null,
       data.can.share && one.loaded ? button("unload", "Unload", () => act(one.id, "unload"), "Ends its process and gives its memory back") : null,
       data.can.delete && mine && has ? button("remove", "Remove", () => { asking.set(one.id, { remove: true }); draw(); }) : null,
     ].filter(Boolean);
@@ -178,6 +179,12 @@ studio.kinds.models = ({ root, trigger }) => {
     clearing.length ? h("button", { type: "button", "data-act": "sure-room", onclick: async () => { clearing = null; const answer = await studio.ask("models/room", { method: "POST" }); notice = answer.message ? answer : { text: `${size(answer.freed)} are free again.` }; look(); } }, "Remove them") : null,
     h("button", { type: "button", class: "quiet", onclick: () => { clearing = null; draw(); } }, clearing.length ? "Keep them" : "Close"));
   const input = h("input", { type: "file", class: "sr", tabindex: -1, "aria-hidden": "true", onchange: () => { bring(input.files[0]); input.value = ""; } });
+  const brought = (cards) => {
+    const [one, ...more] = cards;
+    if (more.length || one.reason) return { text: cards.map((card) => card.reason ? `${card.title}: ${card.reason}` : `${card.title} was added.`).join(" ") };
+    const [group, tab] = PLACES[one.task] || [];
+    return { text: `${one.title} was added${group ? ` under ${group}` : ""}.`, go: tab };
+  };
   const bring = (file) => { // XMLHttpRequest, because fetch does not tell how much was sent
     if (!file) return;
     const wire = new XMLHttpRequest();
@@ -189,7 +196,7 @@ studio.kinds.models = ({ root, trigger }) => {
     wire.upload.onprogress = (event) => { bringing.done = event.loaded; draw(); };
     wire.onload = () => {
       const answer = wire.response || { message: "The studio did not understand the file.", hint: "" };
-      notice = answer.cards ? { text: `${answer.cards.map((one) => one.title).join(", ")} ${answer.cards.length === 1 ? "was" : "were"} added${answer.cards.length === 1 && PLACES[answer.cards[0].task] ? ` under ${PLACES[answer.cards[0].task][0]}` : ""}.`, go: answer.cards.length === 1 ? PLACES[answer.cards[0].task]?.[1] : null } : answer;
+      notice = answer.cards ? brought(answer.cards) : answer;
       answer.cards?.forEach((one) => { open.set(one.id, null); facts(one.id); });
       bringing = null; draw(); look();
     };

@@ -69,14 +69,20 @@ def is_bare(model: onnx.ModelProto) -> bool:
     return any(entry.key == TAKEN for entry in model.metadata_props)
 
 
+def missing(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The arrays of a bare graph that have no numbers."""
+    for item in model.graph.initializer:
+        has_numbers = item.raw_data or item.float_data or not np.prod(item.dims)
+        if item.data_type == onnx.TensorProto.FLOAT and not has_numbers:
+            yield item
+
+
 def assemble(bare: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Puts float32 weights into a bare graph, in place. Names may lack the graph's prefix.
 
     Raises IntegrityError for a missing array or one of another shape, which it names.
     """
-    for item in bare.graph.initializer:
-        if item.data_type != onnx.TensorProto.FLOAT or item.raw_data or item.float_data or not np.prod(item.dims):
-            continue
+    for item in missing(bare):
         array = weights.get(item.name)
         array = weights.get(item.name.removeprefix(PREFIX)) if array is None else array
         if array is None:

@@ -15,9 +15,9 @@ import json
 import os
 import tarfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -207,11 +207,26 @@ def _names(manifest: Manifest, card: Card) -> list[str]:
     return [name.removeprefix(f"{card.id}/") for name in manifest.files if name.startswith(f"{card.id}/")]
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value of a card, at any depth; keys are none."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+
+
 def _check_card(store: Store, card: Card, manifest: Manifest) -> None:
     """A pack may not point an engine out of its folder, nor bring other bytes than those whose hashes are published."""
-    for value in card.options.values():
-        if isinstance(value, str) and (".." in value or value.startswith(("/", "\\", "~"))):
+    options = {name: value for name, value in card.options.items() if name != "names"}  # classes may be called anything
+    for text in _texts({**options, "path": card.source.path}):
+        if ".." in text or text.startswith(("/", "\\", "~")) or PureWindowsPath(text).drive:
             raise UnsafeFile(f"The card {card.id} points out of its folder.", "Do not use this pack.")
+    if "fast" in card.options:
+        raise UnsafeFile(f"The card {card.id} names folders of another machine.", "Do not use this pack.")
     known = store.cards().get(card.id)
     published = known.sha256 if known is not None and known.source.kind == "hub" else {}
     for name, digest in published.items():

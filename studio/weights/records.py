@@ -49,6 +49,7 @@ class Record(BaseModel):
     damaged: str = ""
     pinned: bool = False
     last_used: float = 0.0
+    checked: float = 0.0
 
     @property
     def size(self) -> int:

@@ -1,7 +1,8 @@
 """Weights on disk: the shipped ones, those of a hub (in the standard Hugging Face cache), and the user's own.
 
 Nothing is handed to an engine before every file was hashed against a recorded sha256; after that, size and time of
-change are enough until one of them differs. Records are small JSON files, so two apps can share one home and one cache.
+change are enough until one of them differs, but for a week at most: a bit that flips on the disk changes neither.
+Records are small JSON files, so two apps can share one home and one cache.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from typing import Literal
 from studio.cards import Card, Source, load_cards
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
-from studio.intake import convert
+from studio.intake import convert, detectors
+from studio.intake.recognise import Finding
 from studio.weights import pull
 from studio.weights.cardfile import free_id
 from studio.weights.fetch import Hub, RemoteFile
 from studio.weights.hubcache import sha256
+from studio.weights.obstacles import obstacle
 from studio.weights.pull import OnProgress, Progress, PullPlan, size_of
 from studio.weights.records import FileRecord, Record, Records, check, is_fresh, survey
 from studio.weights.shelf import Shelf
 from studio.weights.shipped import builtin_record
 
+TRUSTED_S = 7 * 86_400  # seconds after which files are hashed again when they are loaded
 HINTS = {
     "builtin": "Reinstall the studio, or restore that file.",
     "hub": "Download it again.",
@@ -33,6 +37,7 @@ HINTS = {
 }
 
 
+Status = Literal["ready", "unusable", "absent", "partial", "damaged"]
 _NEW = "_new"  # the lock under which a model gets its id; no id begins so
 
 
@@ -44,20 +49,22 @@ class State:
         size: bytes on disk.
         last_used: seconds since the epoch, 0 for never.
         revision: the commit, for models from a hub.
-        offline: it can be used with no network.
+        offline: all files are here and right, so no network is needed.
         damaged: the file that is wrong, where status is "damaged".
+        reason: why nothing here can run it although all of it is here, where status is "unusable".
     """
 
-    status: Literal["ready", "absent", "partial", "damaged"]
+    status: Status
     size: int = 0
     pinned: bool = False
     last_used: float = 0.0
     revision: str = ""
     damaged: str = ""
+    reason: str = ""
 
     @property
     def offline(self) -> bool:
-        return self.status == "ready"
+        return self.status in ("ready", "unusable")
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,10 @@ class Store:
 
     def state(self, card: Card) -> State:
         """What of the model is here, without hashing and without network."""
+        reason = obstacle(card)
+        whole: Status = "unusable" if reason else "ready"
         if card.source.kind == "none":
-            return State("ready")
+            return State(whole, reason=reason)
         record = self._record(card)
         if record is None:
             return State("absent")
@@ -117,8 +126,9 @@ class Store:
             here += pull.partial_size(self._hub, card, record)
             return State("partial", here, record.pinned, record.last_used, record.revision)
         wrong = next((name for name, size in sizes.items() if size != record.files[name].size), record.damaged)
-        status: Literal["ready", "damaged"] = "damaged" if wrong else "ready"
-        return State(status, here, record.pinned, record.last_used, record.revision, wrong)
+        if wrong:
+            return State("damaged", here, record.pinned, record.last_used, record.revision, wrong)
+        return State(whole, here, record.pinned, record.last_used, record.revision, reason=reason)
 
     def path(self, card: Card) -> Path:
         """The folder with the model's files, all of them verified.
@@ -184,7 +194,7 @@ class Store:
             raise Unsupported(f"{card.title} is not from a hub.", "There is nothing to download.")
         progress = Progress(card.size if card.size is not None else 0, on_progress)
         with self._records.lock(card.id, progress.tick):
-            if self.state(card).status != "ready":
+            if not self.state(card).offline:
                 self._pull(card, progress)
         return self._checked(card, full=False, tick=progress.tick)
 
@@ -230,15 +240,15 @@ class Store:
         Args:
             names: class names of a detector that carries none.
             tick: called often; may raise to cancel.
-        Raises: NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull.
+        Raises: NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull, CardError (names that do not fit).
         """
         source = Path(source)
         origin = sha256(source, tick) if source.is_file() and not source.is_symlink() else ""
         if origin and (twin := self._with_origin(origin)) is not None:
-            return twin
+            return self.name_classes(twin, names) if names else twin
         stage = self._shelf.stage()
         try:
-            found = convert.bring(source, stage, tick)
+            found = convert.bring(source, stage, tick, names)
             extra = {"kind": found.kind, **({"origin": origin} if origin else {})}
             card = Card(
                 id=free_id(source.stem, ()),
@@ -250,11 +260,22 @@ class Store:
                 source=Source(kind="imported"),
                 size=None,
                 memory=None,
-                options={**found.options, **extra, **({"names": list(names)} if names else {})},
+                options={**found.options, **extra},
             )
             return self._list(stage, card, survey(stage), origin)
         finally:
             convert.discard(stage)
+
+    def name_classes(self, card: Card, names: Sequence[str]) -> Card:
+        """Gives the classes of an imported detector their names. Raises NotAllowed, CardError, and as `path`."""
+        if card.source.kind != "imported" or card.engine != "yolo":
+            raise NotAllowed(f"{card.title} is no detector of yours.", "Only an imported detector's classes are named.")
+        finding = Finding(str(card.options.get("kind", "")), card.engine, card.tasks, card.summary, card.options)
+        settled = detectors.settled(finding, self.path(card), names)
+        own = card.model_copy(update={"summary": settled.summary, "options": settled.options})
+        with self._records.lock(card.id):
+            self._shelf.rewrite(own)
+        return own
 
     def stage(self) -> Path:
         """A new empty folder on the disk of the imported models. Whoever asks for it discards it."""
@@ -268,7 +289,8 @@ class Store:
         if known is not None and self.state(known).offline and self._same_files(known, files):
             return known
         if known is not None and known.source.kind == "hub" and not self.state(known).offline:
-            record = Record(place="home", files=files, complete=True, owned=True, last_used=time.time())
+            now = time.time()
+            record = Record(place="home", files=files, complete=True, owned=True, last_used=now, checked=now)
             with self._records.lock(known.id):
                 self._shelf.remove(known.id)
                 self._shelf.publish(stage, known.id)
@@ -290,7 +312,8 @@ class Store:
             own = card.model_copy(update={**fields, "id": id_, "source": Source(kind="imported", path=id_)})
             self._shelf.publish(stage, id_, own)
             with self._records.lock(id_):
-                self._records.put(id_, Record(place="home", files=files, complete=True, last_used=time.time()))
+                now = time.time()
+                self._records.put(id_, Record(place="home", files=files, complete=True, last_used=now, checked=now))
         return own
 
     def _with_origin(self, origin: str) -> Card | None:
@@ -341,7 +364,7 @@ class Store:
             budget: bytes; the configured disk budget where None.
             keep: ids of cards, e.g. of loaded models.
         """
-        limit = round(self._config.disk_gb * 1e9) if budget is None else budget
+        limit = self._config.disk_budget if budget is None else budget
         total = sum(self.state(card).size for card in self._cards.values() if card.source.kind == "hub")
         gone: list[Evicted] = []
         for _, card, _ in self._evictable():
@@ -402,12 +425,14 @@ class Store:
         is_unsealed = not record.files  # a shipped folder without hashes: what lies there is taken as it is
         if only is not None and not names and not (is_unsealed and (folder / only).is_file()):
             raise NotFound(f"{card.title} has no {only}.")
-        files, damaged = dict(record.files), record.damaged if only else ""
+        files, damaged, checked = dict(record.files), record.damaged if only else "", record.checked
+        if only is None and (full or time.time() - checked > TRUSTED_S):
+            full, checked = True, time.time()
         for name in names:
             if full or record.damaged or not is_fresh(folder, name, record.files[name]):
                 files[name] = self._checked_file(card, record, name, tick)
-        if (files, damaged) != (record.files, record.damaged):
-            self._put(card, record.model_copy(update={"files": files, "damaged": damaged}))
+        if (files, damaged, checked) != (record.files, record.damaged, record.checked):
+            self._put(card, record.model_copy(update={"files": files, "damaged": damaged, "checked": checked}))
         return folder
 
     def _checked_file(self, card: Card, record: Record, name: str, tick: convert.Tick) -> FileRecord:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
 from studio.weights.fetch import Hub
 from studio.weights.shipped import CHECKSUMS, seal
-from studio.weights.store import Store
+from studio.weights.store import TRUSTED_S, Store
 from tests.hub import COMMIT, FakeHub
 from tests.intake.test_convert import detector
 
@@ -130,6 +131,19 @@ def test_verify_finds_what_size_and_time_hide(store, shipped):
     store.path(SHIPPED)  # the cheap look cannot see it
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
         store.verify(SHIPPED)
+
+
+def test_what_was_hashed_long_ago_is_hashed_again_when_it_is_loaded(store, make, shipped, monkeypatch):
+    store.path(SHIPPED)
+    flip(shipped, keep_time=True)
+    later = time.time() + TRUSTED_S + 1
+    monkeypatch.setattr("studio.weights.store.time.time", lambda: later)
+    with pytest.raises(IntegrityError, match=r"model\.onnx is damaged"):
+        make().path(SHIPPED)
+    flip(shipped, keep_time=True)
+    make().path(SHIPPED)
+    monkeypatch.setattr("studio.weights.records.sha256", lambda *_: pytest.fail("hashed again"))
+    make().path(SHIPPED)
 
 
 def test_a_truncated_or_missing_shipped_file_is_seen_without_hashing(store, shipped):
@@ -367,6 +381,23 @@ def sam_file(path: Path, seed=0) -> Path:
     }
     save_file(tensors, path)
     return path
+
+
+def test_what_nothing_here_can_run_is_kept_and_says_so(store, tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {f"{name}.lora_down.weight": (4, 768), f"{name}.lora_up.weight": (320, 4)}
+    first = {"model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3), "cond_stage_model.transformer.x": (1,)}
+    for title, shapes in {"lora": lora, "checkpoint": first}.items():
+        save_file(
+            {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}, tmp_path / f"{title}.safetensors"
+        )
+        state = store.state(store.add(tmp_path / f"{title}.safetensors"))
+        assert state.status == "unusable"
+        assert state.offline
+        assert state.reason.startswith("Kept, but nothing here can run it yet: a ")
+    assert store.add(tmp_path / "lora.safetensors").id == "lora"  # the same file again is the same model
+    with_config = store.cards()["checkpoint"].model_copy(update={"options": {"layout": "single-file", "config": "x"}})
+    assert store.state(with_config).status == "ready"
 
 
 def test_an_import_is_listed_here_and_in_the_next_run(store, make, tmp_path):
