@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cards import Card
-from studio.compress import convert, measure, verdict
+from studio.compress import convert, measure, precisions, verdict
 from studio.compress.comparisons import Comparisons
 from studio.compress.measure import OnStep
 from studio.compress.networks import GRAPHS, Place
@@ -19,13 +19,15 @@ from studio.compress.parts import PARTS
 from studio.compress.plan import Plan
 from studio.compress.subjects import Subject
 from studio.compress.variants import Variants, folder_bytes, key_of, split_name
-from studio.compress.verdicts import Choice, Verdicts, cpu_features
+from studio.compress.verdicts import Choice, Verdicts
 from studio.device import Device
 from studio.errors import Cancelled, InvalidTask, StudioError, Unsupported
 from studio.ops import solvers
 from studio.tasks import Generate, Task
 
-OWN: dict[str, str] = {"diffusion": "torch-fp32", "sam": "torch-fp32", "yolo": "onnxruntime-fp32"}  # as models come
+# How models run as they come, and what torch can make of the same files without a conversion.
+AS_IT_IS: dict[str, tuple[str, ...]] = {"diffusion": ("torch-bf16",), "sam": ("torch-bf16",)}
+OWN: dict[str, str] = {"diffusion": "torch-fp32", "sam": "torch-fp32", "yolo": "onnxruntime-fp32"}
 COMPILED = "compiled"
 
 
@@ -47,7 +49,16 @@ class Bench:
         """Names of the variants a model can be run in, its own first; [] where nothing can be converted."""
         if card.engine not in convert.FAST:
             return []
-        return list(dict.fromkeys([OWN[card.engine], *convert.OFFERED]))
+        found = dict.fromkeys([OWN[card.engine], *AS_IT_IS.get(card.engine, ()), *convert.OFFERED])
+        return [name for name in found if self._computes(name)]
+
+    def _computes(self, name: str) -> bool:
+        """Whether the processor has the arithmetic that a runtime would be told to use."""
+        return self._device.computes(precisions.arithmetic(*split_name(name)))
+
+    def usual(self, card: Card) -> list[str]:
+        """What is measured where nobody says what, as far as this processor can."""
+        return [name for name in (*AS_IT_IS.get(card.engine, ()), *USUAL) if self._computes(name)]
 
     # ── running ──────────────────────────────────────────────────────────────
 
@@ -65,6 +76,9 @@ class Bench:
         return card
 
     def _told(self, card: Card, fingerprint: str, name: str) -> Card | None:
+        runtime, precision = split_name(name)
+        if runtime == "torch":
+            return _as_it_is(card, precision) if self._computes(name) else None
         variant = self.variants.get(card.id, key_of(card, fingerprint), name)
         if variant is None:
             return None
@@ -120,9 +134,11 @@ class Bench:
         """
         if card.engine not in convert.FAST:
             raise Unsupported(f"{card.title} has no network that could be compressed.", "Choose another model.")
-        wanted = list(dict.fromkeys([OWN[card.engine], *(names or USUAL)]))
+        wanted = list(dict.fromkeys([OWN[card.engine], *(names or self.usual(card))]))
         for name in wanted:
             split_name(name)
+            if not self._computes(name):
+                raise Unsupported(f"This processor has no arithmetic for {name}.", f"Choose {OWN[card.engine]}.")
         if not anyway:
             measure.refuse_busy()
         wanted.sort(key=lambda name: not name.endswith("-fp32"))  # the first is what the others are compared with
@@ -144,26 +160,33 @@ class Bench:
         for found in measure.measure(subjects, self._device.cores, runs=runs, own=own, on_step=on_step):
             self.comparisons.put(card.id, found.row, pictures=found.pictures)
             rows[f"{found.row['runtime']}-{found.row['precision']}"] = found.row
-        sentences = verdict.verdicts([verdict.row(row) for row in rows.values()], cpu_features())
+        sentences = verdict.verdicts([verdict.row(row) for row in rows.values()], self._device.features)
         return [{**rows[name], "verdict": sentences[name]} for name in wanted]
 
     def _machine(self) -> dict[str, Any]:
         share, busiest = measure.load_of(0.3)
         about = {"name": self._device.name, "cores": self._device.cores, "memory": self._device.memory}
-        return {**about, "features": sorted(cpu_features()), "load": round(share, 2), "busy": busiest}
+        return {**about, "features": sorted(self._device.features), "load": round(share, 2), "busy": busiest}
 
     def _subject(
         self, card: Card, folder: Path, fingerprint: str, name: str, own: Sequence[Path], on_step: OnStep
     ) -> Subject:
-        if name == OWN[card.engine]:
-            return Subject(name, card, card.engine, folder, _own_bytes(card, folder))
+        _, precision = split_name(name)
+        if name == OWN[card.engine] or name in AS_IT_IS.get(card.engine, ()):
+            told = card if name == OWN[card.engine] else _as_it_is(card, precision)
+            return Subject(name, told, card.engine, folder, _own_bytes(card, folder))
         variant = convert.make(card, folder, fingerprint, name, self.variants, on_step, own)
         place = Place(variant.runtime, variant.precision, variant.folder, self._cache)
         told = card.model_copy(update={"options": {**card.options, "fast": place.to_option()}})
         return Subject(name, told, convert.FAST[card.engine], folder, variant.bytes, variant.notes, variant.layers)
 
 
-USUAL = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8")
+USUAL = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-bf16", "openvino-int8")
+
+
+def _as_it_is(card: Card, precision: str) -> Card:
+    """The card told to compute its own files on torch in that precision."""
+    return card.model_copy(update={"options": {**card.options, "fast": Place("torch", precision).to_option()}})
 
 
 def _with(card: Card, place: Place) -> Card:

@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from studio.cards import Card
 from studio.compress import samples
 from studio.compress.conversion import Calls
 from studio.compress.samples import Sample
-from studio.device import Device, probe
+from studio.device import probe
 from studio.engines.base import ENGINES, Result
 from studio.errors import StudioError
 from studio.intake.child import fail
@@ -105,7 +106,7 @@ class Measuring:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         here = probe("cpu")
-        device = Device(here.name, int(spec["cores"]), here.memory, "cpu")
+        device = replace(here, cores=int(spec["cores"]))
         card, folder = Card.model_validate(spec["card"]), Path(spec["folder"])
         own = [Path(name) for name in spec["own"]]
         self._out = Path(spec["out"])

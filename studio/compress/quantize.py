@@ -117,10 +117,11 @@ def _last_layers(file: Path) -> list[str]:
     return sorted(seen)
 
 
-def openvino_float(job: Job, is_half: bool) -> PartFile:
-    ov = _openvino()
+def openvino_float(job: Job, precision: str) -> PartFile:
+    """bf16 is stored as fp16, which has more digits of what fits into both."""
+    ov, is_half = _openvino(), precision != "fp32"
     ov.save_model(ov.Core().read_model(str(job.source)), str(job.out / f"{job.part}.xml"), compress_to_fp16=is_half)
-    return PartFile(f"{job.part}.xml", "openvino", "fp16" if is_half else "fp32")
+    return PartFile(f"{job.part}.xml", "openvino", precision)
 
 
 def openvino_int8(job: Job) -> PartFile:
@@ -247,8 +248,9 @@ WAYS: dict[tuple[str, str], Callable[[Job], PartFile]] = {
     ("onnxruntime", "fp32"): onnx_fp32,
     ("onnxruntime", "fp16"): onnx_fp16,
     ("onnxruntime", "int8"): onnx_int8,
-    ("openvino", "fp32"): lambda job: openvino_float(job, is_half=False),
-    ("openvino", "fp16"): lambda job: openvino_float(job, is_half=True),
+    ("openvino", "fp32"): lambda job: openvino_float(job, "fp32"),
+    ("openvino", "fp16"): lambda job: openvino_float(job, "fp16"),
+    ("openvino", "bf16"): lambda job: openvino_float(job, "bf16"),
     ("openvino", "int8"): openvino_int8,
     ("openvino", "int8-weights"): openvino_weights,
 }

@@ -52,7 +52,8 @@ class Row:
 
     @property
     def title(self) -> str:
-        return f"{_title(self.precision)} on {RUNTIME_TITLES.get(self.runtime, self.runtime)}"
+        packed = f" ({precisions.PACKED})" if precisions.is_packed(self.runtime, self.precision) else ""
+        return f"{_title(self.precision)} on {RUNTIME_TITLES.get(self.runtime, self.runtime)}{packed}"
 
     @property
     def is_measured(self) -> bool:

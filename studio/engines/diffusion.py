@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from studio.cards import Card
+from studio.compress.networks import torch_precision
 from studio.compress.plan import anatomy
 from studio.device import Device
 from studio.engines import attention, diffusers_folder, painting, samplers
@@ -37,6 +38,7 @@ from studio.engines.painting import TINY_LATENTS, Canvas, Plan, overflowed
 from studio.errors import InvalidTask
 from studio.ops import fitting, tiles
 from studio.ops.latents import LatentMap, denoised, fit, pixels, published
+from studio.runtimes.torch_runtime import compute_in_bf16
 from studio.tasks import Explore, Generate, Task
 
 Pixels = NDArray[np.uint8]
@@ -69,6 +71,10 @@ class Diffusion:
             add_loras(self._pipe, folder, card.options.get("lora", ()))
             self._decoder = tiny_decoder(folder, card.options.get("tiny_decoder"), self._dtype)
             self._pipe.to(self._place)
+            self._precision = torch_precision(card, device) if self._place == "cpu" else "fp32"
+            if self._precision == "bf16":  # what takes the time; samplers and latents keep their digits
+                for part in (self._pipe.unet, self._pipe.vae.encoder, (self._decoder or self._pipe.vae).decoder):
+                    compute_in_bf16(part)
         self._decoder = self._pipe.vae if self._decoder is None else self._decoder.to(self._place)
         limit_prompt(self._pipe)
         self._own_scheduler = self._pipe.scheduler
@@ -109,7 +115,7 @@ class Diffusion:
     def _spare(self, plan: Plan) -> None:
         """Tiles the decoder and slices the attention where the picture would not fit into memory otherwise."""
         if self._anatomy is not None:
-            painting.spare(plan, self._anatomy, "torch-fp32", self._budget)
+            painting.spare(plan, self._anatomy, f"torch-{self._precision}", self._budget)
         if (plan.saving.slices > 1) != self._is_sliced:
             self._is_sliced = not self._is_sliced
             self._pipe.unet.set_attention_slice("max" if self._is_sliced else None)
@@ -237,7 +243,8 @@ class Diffusion:
         if upcast:
             vae.to(torch.float32)
         try:
-            return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+            dtype = torch.float32 if upcast else self._dtype
+            return vae.decode(latents.to(dtype) / vae.config.scaling_factor, return_dict=False)[0]
         finally:
             if upcast:
                 vae.to(torch.float16)
@@ -306,7 +313,7 @@ class _Watch:
 
     def __call__(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         sample = output[0] if isinstance(output, tuple) else output.sample
-        self._seen = args[0], float(args[1]), sample
+        self._seen = args[0].float(), float(args[1]), sample.float()
 
     def estimate(self, latents: Tensor) -> Tensor:
         """(1, C, h, w); `latents` themselves where the schedule is of another kind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from studio.errors import IntegrityError, OutOfMemory, StudioError, Unsupported
 from studio.runtimes.base import Arrays, Port, Session, Settings, first_line, is_out_of_memory
 from studio.runtimes.repeats import RepeatSession, Shapes
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # precision -> OpenVINO's name of it
 
 
 def library() -> Any:
@@ -79,15 +81,30 @@ class OpenvinoRuntime:
         try:
             if settings.shapes:
                 model.reshape({name: list(shape) for name, shape in settings.shapes.items()})
-            compiled = core.compile_model(model, _place(core, settings), _properties(settings))
+            place = _place(core, settings)
+            hint = hint_of(settings.precision, core.get_property(place, "OPTIMIZATION_CAPABILITIES"))
+            compiled = core.compile_model(model, place, _properties(settings, hint))
         except RuntimeError as error:
             raise _failed(file, error) from error
         del model  # the compiled network holds the weights; the graph would hold them a second time
         return OpenvinoSession(compiled, file)
 
 
-def _properties(settings: Settings) -> dict[str, Any]:
+def hint_of(precision: str, capabilities: Collection[str]) -> str:
+    """The precision to ask for by name: without it OpenVINO computes fp32 in bf16 wherever the processor can.
+
+    Args:
+        capabilities: of the device, as OpenVINO tells them ("FP32", "BF16", "INT8", ...).
+    Raises Unsupported where the device lacks that arithmetic.
+    """
+    if precision not in HINTS or precision not in ("fp32", *(name.lower() for name in capabilities)):
+        raise Unsupported(f"OpenVINO does not compute in {precision} on this processor.", "Choose fp32.")
+    return HINTS[precision]
+
+
+def _properties(settings: Settings, hint: str) -> dict[str, Any]:
     properties: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": max(1, settings.threads),
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
@@ -95,8 +112,9 @@ def _properties(settings: Settings) -> dict[str, Any]:
     }
     if settings.cache is not None:
         try:
-            settings.cache.mkdir(parents=True, exist_ok=True)
-            properties |= {"CACHE_DIR": str(settings.cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
+            cache = settings.cache / hint
+            cache.mkdir(parents=True, exist_ok=True)
+            properties |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
         except OSError:
             pass  # a cache that cannot be written is only slower
     return properties
