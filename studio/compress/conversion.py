@@ -110,7 +110,8 @@ def convert(spec: Spec, say: Callable[[int, int, str], None]) -> dict[str, PartF
                 say(at, total, f"{doing}, {done} of {of}")
 
             feeds = recorder.calls(work, sources[part].stem)[:RECORDED]
-            made[part] = _part(quantize.Job(part, sources[part], spec.out, feeds, tick), target, precision, about)
+            done = _part(quantize.Job(part, sources[part], spec.out, feeds, tick), target, precision, about)
+            made[part] = quantize.squeezed(spec.out, done)
     say(total, total, "done")
     return made
 

@@ -6,6 +6,7 @@ Where a runtime cannot run a part, ONNX Runtime does, and `notes` says so.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from studio.errors import IntegrityError, Unsupported
 from studio.runtimes.base import TITLES, Session, Settings, runtime
 
 GRAPHS = "graphs"
+ZIPPED = ".gz"
 FALLBACK = "onnxruntime"
 # Where in a diffusers folder the weights of a shipped graph are; "" is the folder itself.
 SOURCES: Mapping[str, str] = {"text_encoder": "text_encoder", "unet": "unet", "decoder": "vae", "encoder": "vae"}
@@ -96,10 +98,11 @@ class Networks:
         file = self._place.folder / part.file
         if part.note:
             self.notes.append(part.note)
-        if not part.weights:
-            return self._load(part.runtime, part.precision, file, None, "")
-        weights = self._place.folder / part.weights
-        return self._load(part.runtime, part.precision, file, lambda: assembled(file, weights), None)
+        if part.weights:
+            weights = self._place.folder / part.weights
+            return self._load(part.runtime, part.precision, file, lambda: assembled(file, weights), None)
+        zipped = (lambda: gzip.decompress(file.read_bytes())) if file.suffix == ZIPPED else None
+        return self._load(part.runtime, part.precision, file, zipped, "")
 
     def _load(
         self, name: str, precision: str, file: Path, data: Callable[[], bytes] | None, key: str | None
@@ -111,7 +114,7 @@ class Networks:
         try:
             return runtime(name).load(file, settings, data)
         except Unsupported as error:
-            if name == FALLBACK or file.suffix != ".onnx":
+            if name == FALLBACK or ".onnx" not in file.suffixes:
                 raise
             self.notes.append(f"{TITLES[name]} cannot run {file.stem}; {TITLES[FALLBACK]} does. {error.message}")
             return runtime(FALLBACK).load(file, plain, data)

@@ -72,10 +72,16 @@ class OpenvinoRuntime:
     def _load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None) -> OpenvinoSession:
         ov = library()
         core = ov.Core()
-        if not file.is_file() or (file.suffix == ".xml" and not file.with_suffix(".bin").is_file()):
+        weights = file.with_name(file.name.partition(".")[0] + ".bin") if ".xml" in file.suffixes else None
+        if not file.is_file() or (weights is not None and not weights.is_file()):
             raise IntegrityError(f"{file.name} or its .bin is missing.", "Convert the model again.")
         try:
-            model = core.read_model(str(file)) if data is None else core.read_model(data())
+            if data is None:
+                model = core.read_model(str(file))
+            elif weights is None:
+                model = core.read_model(data())
+            else:
+                model = core.read_model(data(), ov.Tensor(np.fromfile(weights, np.uint8)))
         except RuntimeError as error:
             raise _unreadable(file, error) from error
         try:
