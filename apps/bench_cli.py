@@ -87,11 +87,11 @@ def plan_command(opened: Opened) -> click.Command:
         """How to run a model within MEMORY ("4 GB"): runtime, precision, tiling, and the predicted peak."""
         with opened(config, runs_jobs=False) as studio:
             card = studio.card(id)
-            folder = studio.store.path(card)
-            found = plan.plan(plan.anatomy(card, folder), plan.parse(memory), side, studio.device.features)
+            folder, fingerprint = studio.store.path(card), studio.store.fingerprint(card)
+            found = studio.bench.planned(card, folder, fingerprint, plan.parse(memory), side)
             if use:
                 show = None if as_json or not sys.stderr.isatty() else _progress
-                studio.bench.follow(card, folder, studio.store.fingerprint(card), found, show)
+                found = studio.bench.follow(card, folder, fingerprint, found, show)
             click.echo(json.dumps(found.to_json()) if as_json else str(found))
 
     return command

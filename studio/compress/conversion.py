@@ -119,7 +119,8 @@ def convert(spec: Spec, say: Callable[[int, int, str], None]) -> dict[str, PartF
 def _part(job: quantize.Job, target: str, precision: str, about: Part) -> PartFile:
     """Converts one part and checks it against fp32; what this runtime cannot do is done in a gentler way, and said."""
     wanted = precision
-    if (about.is_small or not job.feeds) and (target, precision) in quantize.GENTLER:
+    computes8 = precisions.find(precision).family == "activations"  # and a small part has nothing to gain by that
+    if computes8 and (about.is_small or not job.feeds):
         wanted = quantize.GENTLER[target, precision]
     try:
         return _checked(job, quantize.way(target, wanted)(job), about, wanted)

@@ -66,6 +66,7 @@ class Diffusion:
         self._budget = device.memory if self._place == "cpu" else 0  # a GPU's memory is not in the plan
         self._anatomy = anatomy(card, folder) if (folder / diffusers_folder.INDEX).is_file() else None
         self._is_sliced = False
+        self.on_question: Callable[[Mapping[str, NDArray[np.float32]]], None] | None = None
         with translated(card.title):
             self._family, self._pipe = load(card, folder, self._dtype)
             add_loras(self._pipe, folder, card.options.get("lora", ()))
@@ -75,6 +76,7 @@ class Diffusion:
             if self._precision == "bf16":  # what takes the time; samplers and latents keep their digits
                 for part in (self._pipe.unet, self._pipe.vae.encoder, (self._decoder or self._pipe.vae).decoder):
                     compute_in_bf16(part)
+        self._pipe.unet.register_forward_pre_hook(self._question, with_kwargs=True, prepend=True)
         self._decoder = self._pipe.vae if self._decoder is None else self._decoder.to(self._place)
         limit_prompt(self._pipe)
         self._own_scheduler = self._pipe.scheduler
@@ -104,6 +106,26 @@ class Diffusion:
             for k, seed in enumerate(plan.seeds):
                 images.append(self._paint(plan, seed, k * plan.effective_steps, report, seconds))
         return painting.result(self._card, plan, images, seconds)
+
+    def answer(self, feed: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """See `base.Painter`."""
+        sample, timestep, text = (
+            torch.from_numpy(feed[name]).to(self._place) for name in ("sample", "timestep", "text")
+        )
+        with torch.inference_mode():
+            found = self._pipe.unet(
+                sample.to(self._dtype), timestep, encoder_hidden_states=text.to(self._dtype), return_dict=False
+            )[0]
+        answer: NDArray[np.float32] = found.float().cpu().numpy()
+        return answer
+
+    def _question(self, module: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """A hook on the UNet; those that want more than a text cannot be asked by themselves."""
+        if self.on_question is None or named.get("added_cond_kwargs") or "encoder_hidden_states" not in named:
+            return
+        sample, timestep, text = args[0], args[1], named["encoder_hidden_states"]
+        feed = {"sample": sample, "timestep": torch.as_tensor(timestep).expand(len(sample)), "text": text}
+        self.on_question({name: value.float().cpu().numpy().copy() for name, value in feed.items()})
 
     def close(self) -> None:
         """Lets go of the weights."""
