@@ -79,6 +79,16 @@ def _from_onnx(model: onnx.ModelProto, folder: Path, made: PartFile) -> Named:
             axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
             codes, scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input if name in stored)
             yield item.name.removesuffix("_quantized"), _dequantized(codes, scale, zero[0] if zero else None, axis)
+    places = _places(model)
+    for node in graph.node:
+        place = places.get(node.input[1].rpartition("_Q")[0]) if node.op_type == "MatMulNBits" else None
+        if place is not None:
+            facts = {entry.name: entry.i for entry in node.attribute}
+            codes, scales = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
+            values = (_unsigned4(codes).astype(np.float32) - 8).reshape(scales.size, -1) * scales.reshape(-1, 1)
+            array = values.reshape(facts["N"], -1)[:, : facts["K"]].T
+            name, order = place
+            yield name, array.transpose(np.argsort(order)) if order else array
 
 
 def _dequantized(
