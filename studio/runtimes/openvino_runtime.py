@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from studio.errors import IntegrityError, OutOfMemory, StudioError, Unsupported
 from studio.runtimes.base import Arrays, Port, Session, Settings, first_line, is_out_of_memory
+from studio.runtimes.pages import given_back
 from studio.runtimes.repeats import RepeatSession, Shapes
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # precision -> OpenVINO's name of it
@@ -30,8 +32,9 @@ def library() -> Any:
 class OpenvinoSession:
     """A compiled network. Inputs are cast to what it declares; outputs are copies."""
 
-    def __init__(self, compiled: Any, file: Path) -> None:
+    def __init__(self, compiled: Any, file: Path, weights: Path | None = None) -> None:
         self._compiled = compiled
+        self._weights = weights
         self._request = compiled.create_infer_request()
         self._file = file
         self.inputs = tuple(_port(item) for item in compiled.inputs)
@@ -41,8 +44,10 @@ class OpenvinoSession:
 
     def run(self, feed: Arrays) -> dict[str, NDArray[Any]]:
         arrays = {name: np.asarray(value, self._dtypes.get(name)) for name, value in feed.items()}
+        weights, self._weights = self._weights, None
         try:
-            found = self._request.infer(arrays)
+            with given_back(weights) if weights is not None else nullcontext():  # the first run copies them
+                found = self._request.infer(arrays)
         except (RuntimeError, ValueError, KeyError) as error:
             raise _failed(self._file, error) from error
         return {port.name: np.array(found[i]) for i, port in enumerate(self.outputs)}
@@ -89,11 +94,12 @@ class OpenvinoRuntime:
                 model.reshape({name: list(shape) for name, shape in settings.shapes.items()})
             place = _place(core, settings)
             hint = hint_of(settings.precision, core.get_property(place, "OPTIMIZATION_CAPABILITIES"))
-            compiled = core.compile_model(model, place, _properties(settings, hint))
+            with given_back(weights) if weights is not None else nullcontext():
+                compiled = core.compile_model(model, place, _properties(settings, hint))
         except RuntimeError as error:
             raise _failed(file, error) from error
         del model  # the compiled network holds the weights; the graph would hold them a second time
-        return OpenvinoSession(compiled, file)
+        return OpenvinoSession(compiled, file, weights)
 
 
 def hint_of(precision: str, capabilities: Collection[str]) -> str:
