@@ -70,7 +70,7 @@ class Catalogue:
         others = [row for row in rows if row["task"] not in dict(GROUPS)]
         if others:
             groups.append({"task": "other", "title": "Others", "models": others})
-        usage = {**asdict(self.studio.store.usage()), "budget": round(self.studio.config.disk_gb * 1e9)}
+        usage = {**asdict(self.studio.store.usage()), "budget": self.studio.config.disk_budget}
         abilities = {name: self.studio.can(name) for name in ("download", "import", "delete", "share")}
         return {"groups": groups, "usage": usage, "can": abilities, "offline": self.studio.config.offline}
 

@@ -21,7 +21,7 @@ import click
 from apps import bench_cli
 from apps.cli_train import train
 from studio.airgap import Airgap
-from studio.config import Config
+from studio.config import GB, Config
 from studio.device import probe
 from studio.errors import InvalidImage, InvalidTask, StudioError
 from studio.exports import format_for
@@ -357,7 +357,7 @@ def evict(config: Config, id: str | None, budget_gb: float | None, as_json: bool
             studio.store.remove(studio.card(id))
             _say(as_json, [id], f"{id} is removed.")
             return
-        freed = studio.store.evict(int((budget_gb if budget_gb is not None else config.disk_gb) * 2**30))
+        freed = studio.store.evict(None if budget_gb is None else round(budget_gb * GB))
         _say(as_json, freed, f"removed: {', '.join(map(str, freed)) or 'nothing'}")
 
 

@@ -231,8 +231,9 @@ def without_channels(job: Job, runtime: str, precision: str) -> PartFile:
     left = prune(model, weights, scheme.bits / 100)
     made = _stored(job, model, left.weights, dict.fromkeys(left.weights, schemes.F16), runtime, precision)
     gone = 1 - sum(array.size for array in left.weights.values()) / sum(array.size for array in weights.values())
-    few = f"Most channels of the {job.part} are tied to others: {gone:.0%} of its weights went."
-    return replace(made, layers=left.errors, note=few if gone < scheme.bits / 200 else "")
+    asked = scheme.bits / 100
+    few = f"{gone:.0%} of the {job.part}'s weights went, {asked:.0%} were asked for: the rest is tied to other layers."
+    return replace(made, layers=left.errors, note=few if gone < 0.9 * asked else "")
 
 
 def as_gguf(job: Job, runtime: str, precision: str) -> PartFile:
