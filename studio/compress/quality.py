@@ -164,20 +164,22 @@ def paintings(reference: Sequence[Picture], answers: Sequence[Picture]) -> dict[
 
 
 def sharpness(reference: Picture, answer: Picture) -> float:
-    """How alike the edges of two pictures are in strength, 0..1: less for a blurred one, and for a noisy one."""
-    strengths = [
-        sum(float(np.abs(np.diff(one, axis=axis)).mean()) for axis in (0, 1)) for one in _pair(reference, answer)
-    ]
-    return min(strengths) / max(strengths) if max(strengths) else 1.0
+    """How alike the edges of two pictures are in strength, 0..1: less for a blurred one, and for a noisy one. Strength
+    is the length of all differences of neighbours: a soft edge has less of it than a hard one of the same height."""
+    first, second = (
+        math.hypot(*(float(np.linalg.norm(np.diff(one, axis=axis))) for axis in (0, 1)))
+        for one in _pair(reference, answer)
+    )
+    return min(first, second) / max(first, second) if max(first, second) else 1.0
 
 
 def structure(reference: Picture, answer: Picture) -> float:
     """Correlation of two pictures (H, W, 3) scaled to 16 px, 0..1."""
-    small = [_coarse(one) for one in _pair(reference, answer)]
-    first, second = (one - one.mean(axis=(0, 1)) for one in small)
+    small, other = (_coarse(one) for one in _pair(reference, answer))
+    first, second = (one - one.mean(axis=(0, 1)) for one in (small, other))
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     if not lengths:
-        return 1.0 if np.allclose(*small, atol=1) else 0.0
+        return 1.0 if np.allclose(small, other, atol=1) else 0.0
     return max(0.0, float((first * second).sum()) / lengths)
 
 
