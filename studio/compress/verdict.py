@@ -263,8 +263,11 @@ def _advice(one: Row, base: Row, best: Row, features: Collection[str]) -> str:
     slower = one.median_ms - base.median_ms > _noise(one, base)
     if slower and one.precision == "int8" and "vnni" not in features and "amx" not in features:
         return f"no VNNI here; keep {_title(best.precision)}"
+    if slower and one.bytes < base.bytes:
+        takes_less = one.peak_mb < base.peak_mb * NOTABLE
+        return f"smaller, not faster: for when {'memory' if takes_less else 'the disk'} is short"
     if slower:
-        return "smaller, not faster: for when memory is short" if one.bytes < base.bytes else f"keep {best.title}"
+        return f"keep {best.title}"
     return f"{best.title} is better" if best.key != base.key else f"no gain; keep {best.title}"
 
 

@@ -158,6 +158,12 @@ def test_what_wins_on_a_busy_machine_is_to_be_measured_again():
     assert told.endswith("measure again when the machine is quiet.")
 
 
+def test_what_takes_more_memory_is_not_for_when_memory_is_short():
+    base, slow = made("onnxruntime", "fp32", 10, 20, peak=200), made("openvino", "bf16", 5, 50, peak=290)
+    assert verdicts([base, slow])["openvino-bf16"].endswith("1.4× the memory, no mAP50 lost: smaller, not faster: for "
+                                                            "when the disk is short.")  # fmt: skip
+
+
 def test_of_equal_times_memory_and_start_decide():
     slim = Row("yolo", "onnxruntime", "fp32", 40e6, 90, 100, 0.3, 11, 60, 0.5, 0.0, {"map50": 0.5})
     small = Row("yolo", "openvino", "int8", 10e6, 90, 400, 3.0, 2000, 60, 0.5, 0.0, {"map50": 0.5})
