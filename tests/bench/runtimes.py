@@ -28,15 +28,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from studio.device import probe
 
-BF16 = ("openvino-bf16",) if probe().computes("bf16") else ()  # where the processor computes in it
 SMALL = "small"  # a folder, and in it a file that `tests.bench.big_networks` looks for
 ROOT = Path(__file__).resolve().parent.parent.parent
 WARM_UPS = 2
 SLOW_S = 2.0  # a run that takes longer is warm after one
+T = TypeVar("T")
 Run = Callable[[], object]
 
 
@@ -223,6 +223,11 @@ def describe(work: Path, name: str, **facts: Any) -> str:
     return f"{name}.card.json"
 
 
+def in_bf16(*what: T) -> tuple[T, ...]:
+    """What is compared besides where the processor computes in bf16."""
+    return what if probe().computes("bf16") else ()
+
+
 def told(card: Any, place: Any) -> Any:
     return card.model_copy(update={"options": {**card.options, "fast": place.to_option()}}).model_dump(mode="json")
 
@@ -247,7 +252,7 @@ def part_yolo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]
     plain = describe(work, "yolo-plain", card=card.model_dump(mode="json"), **facts)
     sides.append(lambda: Side("onnxruntime-fp32", "engine", work, cores, BENCH_CARD=plain))
     notes: dict[str, str] = {}
-    for name in ("openvino-fp32", *BF16, "onnxruntime-int8", "openvino-int8"):
+    for name in ("openvino-fp32", *in_bf16("openvino-bf16"), "onnxruntime-int8", "openvino-int8"):
         try:
             made = convert.make(card, folder, "bench", name, Variants(work))
         except StudioError as error:
@@ -264,18 +269,12 @@ def part_yolo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]
 
 def part_unet(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
     _prepare(work, "unet")
-    env = {"BENCH_INPUTS": "unet.inputs.npz", "BENCH_RUNTIME": "openvino"}
+    env, half = {"BENCH_INPUTS": "unet.inputs.npz", "BENCH_RUNTIME": "openvino"}, {"BENCH_PRECISION": "bf16"}
     sides = [
         lambda: Side("torch-fp32", "torch_unet", work, cores),
-        *(
-            [
-                lambda: Side("torch-bf16", "torch_unet", work, cores, BENCH_PRECISION="bf16"),
-                lambda: Side(
-                    "openvino-bf16", "file", work, cores, **env, BENCH_FILE="unet-fp32.xml", BENCH_PRECISION="bf16"
-                ),
-            ]
-            if probe().computes("bf16")
-            else []
+        *in_bf16(
+            lambda: Side("torch-bf16", "torch_unet", work, cores, **half),
+            lambda: Side("openvino-bf16", "file", work, cores, **env, **half, BENCH_FILE="unet-fp32.xml"),
         ),
         lambda: Side("openvino-int8", "file", work, cores, **env, BENCH_FILE="unet-int8.xml"),
         lambda: Side("openvino-int8-weights", "file", work, cores, **env, BENCH_FILE="unet-int8-weights.xml"),
@@ -334,12 +333,9 @@ def part_starter(work: Path, runs: int, cores: int, encoder: str) -> dict[str, A
     facts = {"folder": str(folder), "kind": "generate", "fields": {"prompt": "a red apple", "seed": 7}}
     plain = describe(work, "starter-torch", card=card.model_dump(mode="json"), engine="diffusion", **facts)
     sides = [lambda: Side("torch-fp32", "engine", work, cores, BENCH_CARD=plain)]
-    if BF16:
-        half = describe(
-            work, "starter-torch-bf16", card=told(card, Place("torch", "bf16")), engine="diffusion", **facts
-        )
-        sides.append(lambda: Side("torch-bf16", "engine", work, cores, BENCH_CARD=half))
-    for name in ("onnxruntime-fp32", "openvino-fp32", *BF16, "onnxruntime-int8", "openvino-int8"):
+    half = describe(work, "starter-bf16", card=told(card, Place("torch", "bf16")), engine="diffusion", **facts)
+    sides += in_bf16(lambda: Side("torch-bf16", "engine", work, cores, BENCH_CARD=half))
+    for name in ("onnxruntime-fp32", "openvino-fp32", *in_bf16("openvino-bf16"), "onnxruntime-int8", "openvino-int8"):
         made = convert.make(card, folder, "bench", name, Variants(work))
         place = Place(made.runtime, made.precision, made.folder, work / "compiled")
         file = describe(work, f"starter-{name}", card=told(card, place), engine="fast-diffusion", **facts)
