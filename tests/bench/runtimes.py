@@ -1,6 +1,6 @@
 """What the runtimes gain on this machine, each claim with its ratio. Run by hand, on a quiet machine:
 
-    python -m tests.bench.runtimes [--part yolo|unet|turbo|sam|starter|memory] [--runs 15] [--cores 2]
+    python -m tests.bench.runtimes [--part yolo|unet|turbo|text|sam|starter|memory] [--runs 15] [--cores 2]
                                    [--encoder vit_b] [--small]
 
 Every side of a comparison lives in a process of its own and the runs take turns. Networks whose weights are not here
@@ -10,6 +10,7 @@ into `--work` (kept; about 6 GB for the UNet, 8 GB of memory while it is made). 
     yolo     YOLO11n, 640 px: ultralytics on torch, ONNX Runtime fp32, int8 on ONNX Runtime and OpenVINO, bytes to boxes
     unet     one step of an SD 1.5-size UNet, 64 x 64 latents: diffusers on torch fp32 and bf16, OpenVINO int8
     turbo    text to image at 512 px, one step, an SD 1.5-size pipeline with a tiny decoder: torch, OpenVINO int8
+    text     an SD 1.5-size text encoder with weights in 8 and 4 bits that stay so in memory
     sam      the encoder of --encoder (mobile, vit_b): torch, OpenVINO fp32 and int8; and a click's decode
     starter  the starter text to image, click to picture in a warm worker: torch, and each runtime without it
     memory   predicted and measured peak of eight pairs of model and precision
@@ -301,6 +302,20 @@ def part_turbo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any
     return compare(sides, max(3, runs // 5), together=False)
 
 
+def part_text(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
+    from tests.bench.big_networks import TEXT_WAYS
+
+    _prepare(work, "text")
+    sides, sizes = [], {}
+    for runtime, precision in TEXT_WAYS:
+        name, suffix = f"{runtime}-{precision}", "onnx" if runtime == "onnxruntime" else "xml"
+        env = {"BENCH_INPUTS": "text.inputs.npz", "BENCH_RUNTIME": runtime}
+        file = f"text/{name}/text_encoder.{suffix}"
+        sides.append(lambda name=name, env=env, file=file: Side(name, "file", work, cores, **env, BENCH_FILE=file))
+        sizes[name] = sum(one.stat().st_size for one in (work / "text" / name).iterdir())
+    return {**compare(sides, runs, together=False), "bytes": sizes}
+
+
 def part_sam(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
     _prepare(work, f"sam-{encoder}")
     env = {"BENCH_INPUTS": f"sam-{encoder}.inputs.npz", "BENCH_ENCODER": encoder}
@@ -374,6 +389,7 @@ PARTS: dict[str, Callable[[Path, int, int, str], dict[str, Any]]] = {
     "yolo": part_yolo,
     "unet": part_unet,
     "turbo": part_turbo,
+    "text": part_text,
     "sam": part_sam,
     "starter": part_starter,
     "memory": part_memory,
