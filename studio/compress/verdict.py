@@ -273,6 +273,11 @@ def _advice(one: Row, base: Row, best: Row, features: Collection[str]) -> str:
 
 def _speed(one: Row, base: Row) -> str:
     """ "2.0× faster" only where the whole interval says so, "as fast" only where it holds no loss."""
+    rough = " (rough times)" if one.is_rough or base.is_rough else ""
+    return _compared(one, base) + rough
+
+
+def _compared(one: Row, base: Row) -> str:
     (low, high), (least, most) = one.interval_ms, base.interval_ms
     worst, best, ratio = least / high, most / low, base.median_ms / one.median_ms
     if worst > 1:
