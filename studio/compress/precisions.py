@@ -90,10 +90,10 @@ FIXED: tuple[Precision, ...] = (
     _float("fp16", "fp16", schemes.F16, "Half the bytes, no visible change. Most processors compute in fp32 anyway."),
     _float("bf16", "bf16", schemes.BF16, "Half the bytes, the range of fp32, three digits. torch and OpenVINO "
            "compute in it where the processor does, and are faster then."),
-    _groups("int8-weights", "int8 weights", schemes.symmetric(8, 128), "A quarter of the bytes and no visible change; "
-            "computes in fp32, so it is not faster."),
+    _groups("int8-weights", "int8 weights", schemes.symmetric(8, 128), "A quarter of the bytes on disk and no visible "
+            "change. Computed in fp32, so it is not faster; in memory only OpenVINO's matrix products stay small."),
     _groups("int4-weights", "int4 weights", schemes.symmetric(4, 32), "The weights of matrix products in 4 bits, in "
-            "memory too; on OpenVINO convolutions in 8 bits, on ONNX Runtime they stay in fp32."),
+            "memory too. Convolutions are computed in fp32: for networks of attention and long texts."),
     Precision("int8", "int8", "activations", 8, "codes; one scale per channel", "Weights and activations in 8 bits, "
               "calibrated on pictures. The one that is faster, where the processor has VNNI."),
     _groups("int4", "int4", schemes.symmetric(4, 32), "A seventh of the bytes on disk; small details change."),
