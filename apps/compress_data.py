@@ -19,7 +19,7 @@ from typing import Any
 
 from studio.cards import Card
 from studio.compress import claims, precisions, quality, verdict
-from studio.compress.verdicts import Choice, cpu_features
+from studio.compress.verdicts import Choice
 from studio.errors import InvalidTask, NotFound
 from studio.jobs import Snapshot
 from studio.studio import Studio
@@ -57,9 +57,10 @@ class Compression:
         return {"models": models, "machine": self.machine(), "can": self.studio.can("share"), **theory()}
 
     def machine(self) -> Json:
-        """Name, cores and what makes 8 bits quick."""
+        """Name, cores and what makes few bits quick."""
         device = self.studio.device
-        return {"name": device.name, "cores": device.cores, "memory": device.memory, "features": sorted(cpu_features())}
+        about = {"name": device.name, "cores": device.cores, "memory": device.memory}
+        return {**about, "features": sorted(device.features)}
 
     def comparison(self, id: str) -> Json:
         """What is known of one model's variants: offered ones, measured ones with front and verdict, the default.
@@ -69,7 +70,7 @@ class Compression:
         card = self._card(id)
         data = self.comparisons.read(id) or {"rows": [], "machine": {}, "at": 0}
         rows = [verdict.row(one) for one in data["rows"]]
-        said, best = verdict.verdicts(rows, cpu_features()), verdict.front(rows)
+        said, best = verdict.verdicts(rows, self.studio.device.features), verdict.front(rows)
         base = verdict.reference(rows)
         default = self.verdicts.get(id, self._fingerprint(card))
         shown = []

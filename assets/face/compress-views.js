@@ -50,7 +50,7 @@ studio.compressViews = ({ row, reference, pick, about, now }) => {
   // ── the table ──────────────────────────────────────────────────────────
   const table = (picked) => {
     const rows = now().rows, base = reference();
-    const names = [...new Set(rows.flatMap((one) => Object.keys(one.quality)))].filter((name) => name !== "mse");
+    const names = [...new Set(rows.flatMap((one) => Object.keys(one.quality)))];
     const ratio = (one, name, up) => isNumber(one[name]) && isNumber(base?.[name]) && !one.reference && base[name] > 0 ? h("span", { class: "small muted" }, ` ${up ? (base[name] / one[name]).toFixed(1) : (one[name] / base[name]).toFixed(2)}×`) : null;
     const head = ["Variant", "MB on disk", "Peak MB", "Load s", "First ms", "Median ms", ...names.map((name) => `${measure(name).title}${measure(name).unit ? ` ${measure(name).unit}` : ""}`)];
     const line = (one) => h("tr", { class: one.key === picked ? "picked" : "", "data-key": one.key, onclick: () => pick(one.key) },

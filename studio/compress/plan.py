@@ -45,7 +45,7 @@ class Cost(NamedTuple):
 COSTS: Mapping[str, Cost] = {
     "torch": Cost(380 * MB, 1.15, 1.0),
     "onnxruntime": Cost(120 * MB, 2.0, 1.0),
-    "openvino": Cost(190 * MB, 2.1, 1.0),
+    "openvino": Cost(190 * MB, 1.2, 1.0),  # it maps the file, and gives back what it copied
     "recorder": Cost(120 * MB, 2.0, 1.0),  # ONNX Runtime that keeps what it was asked
 }
 # What an engine's own libraries take besides: diffusers and transformers; OpenCV's edges.
@@ -58,10 +58,11 @@ EXTRA: Mapping[tuple[str, str], int] = {
     ("openvino", "yolo"): 20 * MB,
 }
 FLOATS = ("fp32", "fp16", "bf16")  # stored so; held as fp32 by every runtime on a CPU
-HELD: Mapping[str, float] = {"int8": 0.27, "int8-weights": 0.27}  # of fp32; by OpenVINO, and int8 by ONNX Runtime
-# Best first: what is tried until one fits. int8 comes first only where the processor is quick at it.
-ORDER = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32", "openvino-int8", "openvino-int8-weights")
-ORDER_VNNI = ("openvino-int8", "onnxruntime-int8", "openvino-fp32", "onnxruntime-fp32", "openvino-int8-weights")
+HELD: Mapping[str, float] = {"int8": 0.27}  # of fp32; weights alone in 8 bits are unpacked where convolutions are
+# Best first: what is tried until one fits. Few bits come first only where the processor is quick at them.
+ORDER = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32", "openvino-int8")
+QUICK8 = ("openvino-int8", "onnxruntime-int8")  # with "vnni" or "amx"
+QUICK16 = ("openvino-bf16",)  # with "bf16"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Saving(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run a model. `peak` in bytes; `tile` px (0: none); `slices` of attention (1: whole)."""
+    """How to run a model. `peak` in bytes; `tile` px (0: none); `slices` of attention (1: whole); `quality` is what is
+    known of it here, a sentence."""
 
     runtime: str
     precision: str
@@ -116,6 +118,7 @@ class Plan:
     slices: int
     peak: int
     budget: int
+    quality: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "peak_mb": round(self.peak / MB)}
@@ -124,7 +127,7 @@ class Plan:
         extra = "".join(f", {way}" for way in [str(Saving(self.tile, self.slices))] if way)
         return (
             f"{self.precision} on {self.runtime} at {self.side} px{extra}: about {self.peak >> 20} MB at peak, "
-            f"of {self.budget >> 20} MB."
+            f"of {self.budget >> 20} MB. {self.quality}".rstrip()
         )
 
 
@@ -211,19 +214,37 @@ def held(runtime: str, precision: str) -> float:
     return COSTS[runtime].weights + precisions.find(precision).ratio
 
 
-def plan(model: Anatomy, budget: int, side: int | None = None, features: Collection[str] = ()) -> Plan:
+def order(features: Collection[str]) -> tuple[str, ...]:
+    """Names of variants, best first, for a processor with those features."""
+    eight, sixteen = {"vnni", "amx"} & set(features), "bf16" in features
+    return tuple(dict.fromkeys([*(QUICK8 if eight else ()), *(QUICK16 if sixteen else ()), *ORDER]))
+
+
+def unmeasured(precision: str) -> str:
+    """What a plan says of a precision that was not compared with fp32 here; nothing of floats, which lose nothing."""
+    return "" if precision in FLOATS else "What it loses was not measured here yet."
+
+
+def plan(
+    model: Anatomy,
+    budget: int,
+    side: int | None = None,
+    features: Collection[str] = (),
+    without: Collection[str] = (),
+) -> Plan:
     """The best way that fits: the quickest runtime and precision first, then tiles and slices, then a smaller picture.
 
     Args:
         budget: bytes.
-        features: of the processor, "vnni" or "amx" where it is quick at 8 bits.
-    Raises OutOfMemory where nothing fits, naming the least that would do.
+        features: of the processor, see `Device`.
+        without: names of variants not to choose, as those that were measured and lose too much.
+    Raises OutOfMemory where nothing fits, naming the least that would do; Unsupported where nothing is left.
     """
     wide = model.side if side is None else side
     least = (math.inf, "")
     for size in dict.fromkeys([wide, *(s for s in (1024, 768, 512, 384, 256) if s < wide and s >= model.side // 2)]):
         for saving in _savings(model, size):
-            for name in ORDER_VNNI if features else ORDER:
+            for name in (one for one in order(features) if one not in without):
                 runtime, _, precision = name.partition("-")
                 if saving.slices > 1 and runtime not in SLICING:
                     continue
@@ -231,6 +252,10 @@ def plan(model: Anatomy, budget: int, side: int | None = None, features: Collect
                 least = min(least, (peak, name))
                 if peak <= budget:
                     return Plan(runtime, precision, size, *saving, peak, budget)
+    if not least[1]:
+        raise Unsupported(
+            "No variant of this model is left that was not measured and found wanting.", "Run it as it came."
+        )
     raise OutOfMemory(
         f"This model needs at least about {int(least[0]) >> 20} MB ({least[1]}); the budget is {budget >> 20} MB.",
         "Choose a smaller model or allow more memory.",

@@ -112,11 +112,17 @@ class Variants:
         split_name(name)
         return self._read(self._root / card_id / key / name)
 
-    def remove(self, card_id: str, key: str, name: str) -> None:
-        """Deletes a variant; one that is not there is no error."""
-        variant = self.get(card_id, key, name)
-        if variant is not None:
-            _discard(variant.folder)
+    def bytes(self, card_id: str = "") -> int:
+        """What the variants of a model take on the disk, or those of all."""
+        place = self._root / card_id
+        return folder_bytes(place) if place.is_dir() else 0
+
+    def forget(self, card_id: str) -> int:
+        """Deletes all variants of a model, which is gone itself; returns the bytes freed."""
+        freed = self.bytes(card_id) if card_id else 0
+        if card_id:
+            _discard(self._root / card_id)
+        return freed
 
     @contextlib.contextmanager
     def stage(self, card_id: str, key: str, name: str) -> Iterator[Path]:
@@ -133,6 +139,9 @@ class Variants:
                 raise IntegrityError(f"The variant {name} is not whole.", "Convert it again.")
             _discard(place / name)
             files.publish(stage, place / name)
+            for other in place.parent.iterdir():  # made from weights that this model no longer has
+                if other != place:
+                    _discard(other)
         except OSError as error:
             raise DiskFull(f"{name} could not be saved: {error.strerror}.", "Free some room on the disk.") from error
         finally:

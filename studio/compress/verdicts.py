@@ -109,14 +109,3 @@ def _choice(data: Any) -> Choice | None:
     except (TypeError, KeyError):
         return None
     return found if isinstance(found.runtime, str) and isinstance(found.precision, str) else None
-
-
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What makes 8-bit arithmetic quick here: "vnni", "amx"; empty where the system does not tell."""
-    with suppress(OSError):
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("flags"):
-                flags = line.partition(":")[2].split()
-                marks = {"avx512_vnni": "vnni", "avx_vnni": "vnni", "amx_int8": "amx"}
-                return frozenset(marks[flag] for flag in flags if flag in marks)
-    return frozenset()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class FastDiffusion:
         """
         place = Place.of(card)
         self._budget = device.memory
+        self.on_question: Callable[[Mapping[str, Floats]], None] | None = None
         if place is None:
             raise Unsupported(f"{card.title} was not converted for the fast path.", "Convert it in Compress.")
         self._card = card
@@ -97,6 +99,11 @@ class FastDiffusion:
             self._paint(plan, seed, k * plan.effective_steps, report, seconds) for k, seed in enumerate(plan.seeds)
         ]
         return painting.result(self._card, plan, images, seconds)
+
+    def answer(self, feed: Mapping[str, Floats]) -> Floats:
+        """See `base.Painter`."""
+        found: Floats = self._unet.run(feed)["output"].astype(np.float32, copy=False)
+        return found
 
     def close(self) -> None:
         """Lets go of the weights."""
@@ -159,7 +166,9 @@ class FastDiffusion:
         """The network's answer, guidance applied. `text` holds one row, or the unconditional one and it."""
         batch = np.repeat(noisy, len(text), axis=0)
         feed = {"sample": batch, "timestep": np.full(len(text), step, np.float32), "text": text}
-        output: Floats = self._unet.run(feed)["output"].astype(np.float32, copy=False)
+        if self.on_question is not None:
+            self.on_question(feed)
+        output = self.answer(feed)
         if len(output) == 1:
             return output
         guided: Floats = output[:1] + np.float32(guidance) * (output[1:] - output[:1])

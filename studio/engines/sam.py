@@ -244,7 +244,7 @@ class SamEngine:
 def _network(card: Card, folder: Path, device: Device) -> SamNet:
     """On torch, or where the card says so on converted graphs. Raises what loading raises."""
     place = Place.of(card)
-    if place is not None:
+    if place is not None and place.runtime != "torch":
         return GraphSam(folder, place, device)
     from studio.engines.sam_torch import TorchSam  # so that graphs run without torch
 

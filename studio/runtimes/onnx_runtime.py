@@ -69,6 +69,8 @@ class OnnxRuntime:
 
     def load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None = None) -> OnnxSession:
         """See `Runtime.load`. The graph, optimised once, is kept in `settings.cache` and read from there next time."""
+        if settings.precision != "fp32":
+            raise Unsupported(f"ONNX Runtime does not compute in {settings.precision} here.", "Choose fp32.")
         cached = _cached(file, settings)
         is_known = cached is not None and cached.is_file()
         options = _options(settings)

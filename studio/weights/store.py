@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from studio.cards import Card, Source, load_cards
+from studio.compress.variants import Variants
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
 from studio.intake import convert, detectors
@@ -69,13 +70,14 @@ class State:
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes on disk. `evictable` can be downloaded again and is not pinned."""
+    """Bytes on disk. `evictable` can be downloaded again and is not pinned; `variants` were converted here."""
 
     builtin: int
     hub: int
     imported: int
     evictable: int
     free: int
+    variants: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Store:
         self._hub = hub if hub is not None else Hub(offline=config.offline)
         self._shelf = Shelf(config.home / "models")
         self._records = Records(config.home / "store")
+        self._variants = Variants(config.home)
 
     # ── what there is ────────────────────────────────────────────────────────
 
@@ -168,7 +171,7 @@ class Store:
             sums[card.source.kind] += self.state(card).size
         evictable = sum(size for _, _, size in self._evictable())
         free = pull.free_bytes(self._hub.cache)
-        return Usage(sums["builtin"], sums["hub"], sums["imported"], evictable, free)
+        return Usage(sums["builtin"], sums["hub"], sums["imported"], evictable, free, self._variants.bytes())
 
     # ── download ─────────────────────────────────────────────────────────────
 
@@ -339,7 +342,8 @@ class Store:
             self._note(card, last_used=time.time())
 
     def remove(self, card: Card) -> int:
-        """Takes the model off this disk and returns the bytes freed. Files that other models use stay.
+        """Takes the model and what was converted from it off this disk and returns the bytes freed. Files that other
+        models use stay.
 
         Raises NotAllowed for shipped models.
         """
@@ -352,10 +356,10 @@ class Store:
                 freed = pull.give_up(self._hub, card, record, self._shared(card, record))
             self._shelf.remove(card.id)
             self._records.drop(card.id)
-        return freed
+        return freed + self._variants.forget(card.id)
 
     def evict(self, budget: int | None = None, keep: Collection[str] = ()) -> tuple[Evicted, ...]:
-        """Removes downloaded models, least recently used first, until the rest fit into the budget.
+        """Removes downloaded models and their variants, least recently used first, until the rest fit into the budget.
 
         Never touched: shipped and imported models (they cannot be downloaded again), pinned ones, those in `keep`, and
         files that another program put into the cache.
@@ -365,7 +369,8 @@ class Store:
             keep: ids of cards, e.g. of loaded models.
         """
         limit = self._config.disk_budget if budget is None else budget
-        total = sum(self.state(card).size for card in self._cards.values() if card.source.kind == "hub")
+        hub = [card for card in self._cards.values() if card.source.kind == "hub"]
+        total = sum(self.state(card).size + self._variants.bytes(card.id) for card in hub)
         gone: list[Evicted] = []
         for _, card, _ in self._evictable():
             if total > limit and card.id not in keep:
@@ -380,7 +385,7 @@ class Store:
         for card in self._cards.values():
             record = self._records.get(card.id) if card.source.kind == "hub" else None
             if record is not None and record.owned and not record.pinned:
-                found.append((record.last_used, card, self.state(card).size))
+                found.append((record.last_used, card, self.state(card).size + self._variants.bytes(card.id)))
         return sorted(found, key=lambda row: row[0])
 
     def _shared(self, card: Card, record: Record) -> set[str]:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from studio import files
 from studio.cards import Card, Source
+from studio.compress.variants import PartFile, Variants
 from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
 from studio.weights.fetch import Hub
@@ -367,6 +368,42 @@ def test_usage_counts_by_origin(store, shipped):
     assert (usage.builtin, usage.hub, usage.imported) == (len(WEIGHTS), len(WEIGHTS) + 2, 0)
     assert usage.evictable == len(WEIGHTS) + 2
     assert usage.free > 0
+
+
+def converted(store, card_id, key="weights"):
+    """A variant that was made of a model: 1000 bytes."""
+    variants = Variants(store._config.home)
+    with variants.stage(card_id, key, "onnxruntime-fp16") as stage:
+        (stage / "network.onnx").write_bytes(bytes(1000))
+        variants.describe(stage, "onnxruntime-fp16", {"network": PartFile("network.onnx", "onnxruntime", "fp16")})
+    return variants
+
+
+def test_variants_go_with_their_model(store, tmp_path):
+    card = store.add(sam_file(tmp_path / "sam.safetensors"))
+    variants = converted(store, card.id)
+    assert store.usage().variants == 1000
+    size = store.state(card).size
+    assert store.remove(card) == size + 1000
+    assert variants.found(card.id, "weights") == []
+    assert store.usage().variants == 0
+
+
+def test_variants_of_a_download_count_against_the_budget(store):
+    store.pull(REMOTE)
+    variants = converted(store, REMOTE.id)
+    size = store.state(REMOTE).size
+    assert store.usage().evictable == size + 1000
+    assert store.evict(size + 1000) == ()
+    assert [one.bytes for one in store.evict(size)] == [size + 1000]
+    assert variants.found(REMOTE.id, "weights") == []
+
+
+def test_variants_of_earlier_weights_go_when_others_are_made(store):
+    variants = converted(store, "small", "old")
+    converted(store, "small", "new")
+    assert variants.found("small", "old") == []
+    assert len(variants.found("small", "new")) == 1
 
 
 # ── import ───────────────────────────────────────────────────────────────────
