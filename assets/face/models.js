@@ -63,7 +63,7 @@ studio.kinds.models = ({ root, trigger }) => {
     one.loaded ? h("span", { class: "badge on num", title: "In memory now" }, `Loaded, ${studio.bytes(one.loaded)}`) : null,
     one.pinned ? h("span", { class: "badge", title: "Never taken away to make room" }, "Pinned") : null,
     one.commercial === false ? h("span", { class: "badge", title: "The licence does not allow commercial use" }, "Non-commercial") : null,
-    !one.runs ? h("span", { class: "badge", title: "It can be fetched and kept, but nothing here runs it yet" }, "No engine yet") : null,
+    !one.runs && !isHere(one) ? h("span", { class: "badge", title: "It can be fetched and kept, but nothing here runs it yet" }, "No engine yet") : null,
   ];
   const side = (one) => {
     if (isRunning(one.download) || isRunning(one.check)) return null;

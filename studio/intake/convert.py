@@ -27,8 +27,7 @@ BARE = "graphs"  # folder of networks whose weights are in the model's safetenso
 BESIDE = ("config.json", "facts.json")  # what engines read beside a single file
 KEPT = {".json", ".txt", ".safetensors", ".model", ".md"}  # what is taken of a diffusers folder
 ENDINGS = {".safetensors", ".onnx", ".gguf", ".pt", ".pth", ".ckpt", ".bin"}  # names of files that claim to be models
-GRAPHS = ("onnx", "gguf")  # read in a child process
-GRAPH_ENDINGS = {".onnx": "onnx", ".gguf": "gguf"}
+GRAPHS = {".onnx": "onnx", ".gguf": "gguf"}  # read in a child process
 LABS: tuple[tuple[str, dict[str, str | None]], ...] = (  # engine, what config.json holds beside its models; None: any
     ("vae", {"network": None, "arguments": None}),
     ("vae", {"_class_name": "AutoencoderTiny"}),
@@ -154,8 +153,8 @@ def check_folder(folder: Path, names: list[str]) -> None:
             refuse_nan(path)
         if kind == "empty" and path.suffix != ".txt":
             raise IntegrityError(f"{path.name} is empty.", "Download it again.")
-        if kind in GRAPHS or path.suffix in GRAPH_ENDINGS:
-            _read(GRAPH_ENDINGS.get(path.suffix, kind), path, None)
+        if kind in GRAPHS.values() or path.suffix in GRAPHS:
+            _read(GRAPHS.get(path.suffix, kind), path, None)
     if INDEX in names:
         check_pipeline(folder)
 

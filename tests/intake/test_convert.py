@@ -485,6 +485,15 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, out):
         convert.bring(tmp_path / "m.onnx", out)
 
 
+def test_a_nan_in_a_file_beside_an_onnx_network_is_found(tmp_path):
+    detector(tmp_path / "m.onnx", location="m.data")
+    numbers = np.zeros(84 * 8400, np.float32)
+    numbers[-1] = np.nan
+    write(tmp_path / "m.data", numbers.tobytes())
+    with pytest.raises(IntegrityError, match=r"'w'.*NaN"):
+        onnx_facts(tmp_path / "m.onnx")
+
+
 def test_class_names_that_are_code_are_only_text(tmp_path):
     assert onnx_facts(detector(tmp_path / "a.onnx", names="__import__('os').getcwd()"))["names"] == []
 
