@@ -74,9 +74,6 @@ REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "unknown": ("is of no kind the studio knows", _OTHER),
 }
 
-ENDINGS = {".safetensors": "a safetensors file", ".onnx": "an ONNX file", ".gguf": "a GGUF file"}
-
-
 def sniff(path: Path) -> str:
     """The kind of a file or folder by its content: a key of HANDLERS or REFUSED."""
     if path.is_dir():
@@ -115,8 +112,6 @@ def bring(source: Path, out: Path, tick: Tick = None, names: Sequence[str] = ())
         )
     if kind in REFUSED:
         what, hint = REFUSED[kind]
-        if kind == "unknown" and source.suffix.lower() in ENDINGS:
-            what, hint = f"is damaged or not {ENDINGS[source.suffix.lower()]}", "Copy or download it again."
         raise Unsupported(f"{source.name} {what}.", hint)
     try:
         found = HANDLERS[kind](source, out, tick)
