@@ -69,7 +69,7 @@ class FakePool(Pool):
     pace = 0.0
 
     @contextmanager
-    def lease(self, card: Card, is_cancelled: Any = None) -> Iterator[Any]:  # type: ignore[override]
+    def lease(self, card: Card, is_cancelled: Any = None, need: Any = None) -> Iterator[Any]:  # type: ignore[override]
         yield FakeEngine(self.pace)
 
 
