@@ -112,7 +112,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
     @face.post("/explore/{id}")
     def explore(id: str, body: Json) -> Json:
         began = time.monotonic()
-        named = {name: body.get(name) for name in ("image", "other", "third")}
+        named: Json = {name: body.get(name) for name in ("image", "other", "third")}
         result = studio.explore(id, str(body.get("op", "")), body.get("args") or {}, **named)
         images = [
             "data:image/png;base64," + base64.b64encode(pictures.encode_png(image)).decode() for image in result.images
