@@ -167,7 +167,8 @@ def theory() -> Json:
     """The table of precisions, what measures mean, the usual claims with their errors, and figures of the starter
     models."""
     table = [
-        {"id": one.id, "title": one.title, "family": one.family, "bits": one.bits, "stored": one.stored,
+        {"id": one.id, "title": one.title, "family": one.family, "bits": one.bits,
+         "stored": "; ".join(filter(None, (one.stored, one.in_memory))),
          "sentence": one.sentence, "ideal": ideal(one)}
         for one in precisions.offered()
     ]  # fmt: skip

@@ -102,11 +102,14 @@ class Bench:
     # ── planning ─────────────────────────────────────────────────────────────
 
     def planned(self, card: Card, folder: Path, fingerprint: str, budget: int, side: int | None = None) -> Plan:
-        """How to run a model within `budget` bytes, see `plan.plan`. What was measured here and loses too much, or
-        could not be run, is left out; the plan says what is known of its quality. Raises OutOfMemory, Unsupported.
+        """How to run a model within `budget` bytes, see `plan.plan`. Of what was measured here the best comes first,
+        and what loses too much or could not be run is left out; the plan says what is known of its quality.
+
+        Raises OutOfMemory, Unsupported.
         """
         rows = self._rows(card, fingerprint)
-        made = plan.plan(plan.anatomy(card, folder), budget, side, self._device.features, _lost(rows))
+        best = verdict.choose(rows).key if verdict.reference(rows) is not None else ""
+        made = plan.plan(plan.anatomy(card, folder), budget, side, self._device.features, _lost(rows), best)
         name = f"{made.runtime}-{made.precision}"
         known = {row.key: row for row in rows if row.is_measured}
         return replace(made, quality=self._sentences(rows)[name] if name in known else plan.unmeasured(made.precision))

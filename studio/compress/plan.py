@@ -231,6 +231,7 @@ def plan(
     side: int | None = None,
     features: Collection[str] = (),
     without: Collection[str] = (),
+    first: str = "",
 ) -> Plan:
     """The best way that fits: the quickest runtime and precision first, then tiles and slices, then a smaller picture.
 
@@ -238,13 +239,14 @@ def plan(
         budget: bytes.
         features: of the processor, see `Device`.
         without: names of variants not to choose, as those that were measured and lose too much.
+        first: name of the variant to try before all others, as the best of those that were measured.
     Raises OutOfMemory where nothing fits, naming the least that would do; Unsupported where nothing is left.
     """
     wide = model.side if side is None else side
     least = (math.inf, "")
     for size in dict.fromkeys([wide, *(s for s in (1024, 768, 512, 384, 256) if s < wide and s >= model.side // 2)]):
         for saving in _savings(model, size):
-            for name in (one for one in order(features) if one not in without):
+            for name in (one for one in dict.fromkeys([first, *order(features)]) if one and one not in without):
                 runtime, _, precision = name.partition("-")
                 if saving.slices > 1 and runtime not in SLICING:
                     continue

@@ -46,6 +46,11 @@ class Precision:
         """Ideal bytes against fp32."""
         return self.bits / 32
 
+    @property
+    def in_memory(self) -> str:
+        """PACKED where no runtime computes from what is stored, so that only the disk gains; else ""."""
+        return "" if any(self.id == precision for _, precision in NATIVE) else PACKED
+
     def scheme(self, shape: tuple[int, ...]) -> Scheme:
         """How an array of that shape is stored. Raises InvalidTask where no single scheme says it."""
         if self.matrix is None:

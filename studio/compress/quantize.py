@@ -108,8 +108,9 @@ def onnx_int8(job: Job) -> PartFile:
 def onnx_int4(job: Job) -> PartFile:
     """The weights of matrix products in 4 bits per 32 with a scale (MatMulNBits), read as they are when it runs;
     convolutions stay in fp32. Raises Unsupported where there is no such product."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer, logger
 
+    logger.setLevel(logging.ERROR)  # it tells of every node
     model = graphs.straight(_parted(job)[0])
     quantizer = MatMulNBitsQuantizer(model, bits=4, block_size=GROUP4, is_symmetric=True, accuracy_level=4)
     quantizer.process()

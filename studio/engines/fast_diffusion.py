@@ -125,7 +125,9 @@ class FastDiffusion:
             raise painting.overflowed()
         clock.append(time.perf_counter())
         report.progress(done + plan.effective_steps, total, "decoding")
+        self._unet.rest()  # so that the decoder's arrays take the place of the UNet's
         picture = self._decode(x, plan.saving.tile)
+        self._decoder.rest()
         if plan.start is not None and plan.mask is not None:
             picture = fitting.composite(plan.start, picture, plan.mask)
         clock.append(time.perf_counter())
@@ -177,7 +179,9 @@ class FastDiffusion:
     def _text(self, plan: Plan) -> Floats:
         """(1, N, D), or (2, N, D) with the negative prompt first where there is guidance."""
         texts = [plan.task.prompt] if plan.guidance <= 1 else [plan.task.negative_prompt, plan.task.prompt]
-        return np.concatenate([self._encoded(text) for text in texts])
+        encoded = np.concatenate([self._encoded(text) for text in texts])
+        self._text_encoder.rest()
+        return encoded
 
     def _encoded(self, text: str) -> Floats:
         if text not in self._texts:
@@ -228,6 +232,7 @@ class FastDiffusion:
         if self._preview_map is None:
             known = latents.published(self._scaling, self._channels)
             self._preview_map = known or latents.fit(self._rgb, self._channels)
+            self._decoder.rest()
         small = Image.fromarray(latents.pixels(self._preview_map(x)))
         return np.asarray(small.resize((small.width * 4, small.height * 4), Image.Resampling.BICUBIC))
 

@@ -63,6 +63,9 @@ class Session(Protocol):
     def run(self, feed: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. Raises Unsupported for inputs that do not fit, OutOfMemory."""
 
+    def rest(self) -> None:
+        """Lets go of what runs need in between, where the runtime can; the next run gets it anew."""
+
     def close(self) -> None:
         """Lets go of the weights."""
 

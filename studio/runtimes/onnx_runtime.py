@@ -59,6 +59,9 @@ class OnnxSession:
             raise run_error(self._file, error) from error
         return dict(zip((port.name for port in self.outputs), values, strict=True))
 
+    def rest(self) -> None:
+        """Its arena is kept: getting it anew would cost more than it saves."""
+
     def close(self) -> None:
         del self._session
 

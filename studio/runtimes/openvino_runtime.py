@@ -52,6 +52,9 @@ class OpenvinoSession:
             raise _failed(self._file, error) from error
         return {port.name: np.array(found[i]) for i, port in enumerate(self.outputs)}
 
+    def rest(self) -> None:
+        self._compiled.release_memory()
+
     def close(self) -> None:
         del self._request, self._compiled
 

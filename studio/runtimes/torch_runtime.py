@@ -75,6 +75,9 @@ class TorchSession:
         values = found if isinstance(found, tuple) else (found,)
         return {name: value.numpy() for name, value in zip(self._part.outputs, values, strict=True)}
 
+    def rest(self) -> None:
+        """torch lets go by itself."""
+
     def close(self) -> None:
         del self._part
 

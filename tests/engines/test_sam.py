@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from studio.cards import Card, Source
+from studio.compress.networks import Place
 from studio.device import Device
 from studio.engines import sam_weights
 from studio.engines.embeddings import Embedding, EmbeddingCache
@@ -400,3 +401,16 @@ def test_a_card_may_ask_for_masks_that_follow_the_edges(folder, report):
     assert plain.shape == refined.shape
     assert not refined[:7].any()
     assert not refined[:, :7].any()
+
+
+def test_torch_segments_in_bf16_where_the_processor_computes_in_it(
+    folder: Path, engine: SamEngine, tmp_path: Path
+) -> None:
+    told = card(fast=Place("torch", "bf16").to_option())
+    with pytest.raises(Unsupported, match="does not compute in bf16"):
+        SamEngine(told, folder, Device("old", 2, 2**33, "cpu"))
+    half = SamEngine(told, folder, Device("new", 2, 2**33, "cpu", frozenset({"bf16"})))
+    assert half._net.digest != engine._net.digest  # or what one encoded would serve the other
+    masks = [one.run(click((30, 20, 1)), new_report(tmp_path / name)).masks[0]
+             for name, one in (("half", half), ("whole", engine))]  # fmt: skip
+    assert (masks[0] == masks[1]).mean() > 0.9

@@ -62,3 +62,11 @@ def test_fp32_is_fp32_on_every_processor(tmp_path):
 def test_onnx_runtime_has_no_bf16(tmp_path):
     with pytest.raises(Unsupported, match="does not compute in bf16"):
         OnnxRuntime().load(convolution(tmp_path / "network.onnx"), Settings(precision="bf16"))
+
+
+def test_a_rested_network_runs_again(tmp_path):
+    session = OpenvinoRuntime().load(convolution(tmp_path / "network.onnx"), Settings(repeats=1))
+    first = session.run(FEED)["output0"]
+    for _ in range(3):
+        session.rest()
+        np.testing.assert_array_equal(session.run(FEED)["output0"], first)
