@@ -57,7 +57,9 @@ def test_labels_can_be_switched_off_and_stay_off(window):
     page.hover("#detect-stage .chip >> nth=0")
     assert page.locator(tags).count() == 1
     assert page.locator("#detect-stage .finds-list").evaluate("one => getComputedStyle(one).overflowY") == "visible"
-    page = found(one.open())
+    page = go(one.open())  # the result comes back, without its labels
+    page.wait_for_selector(HEAD)
+    page.wait_for_selector("#detect-stage .found", state="attached")
     assert page.locator(tags).count() == 0
 
 
