@@ -140,8 +140,8 @@ def show_found(studio: Studio, artifact: Artifact) -> Json:
         {"label": format.label, "path": f"export/{artifact.id}/{name}"}
         for name, format in exports.FORMATS["detect"].items()
     ]
-    nothing = {} if boxes else {"nothing": advice(studio, artifact.card)}
-    return view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept, **nothing)
+    nothing = None if boxes else advice(studio, artifact.card)
+    return view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept, nothing=nothing)
 
 
 def advice(studio: Studio, card_id: str) -> Json:
