@@ -142,8 +142,8 @@ def show_found(studio: Studio, artifact: Artifact) -> Json:
         {"label": format.label, "path": f"export/{artifact.id}/{name}"}
         for name, format in exports.FORMATS["detect"].items()
     ]
-    shown = view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept)
-    return shown if boxes else {**shown, "nothing": advice(studio, artifact.card)}
+    nothing = None if boxes else advice(studio, artifact.card)
+    return view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept, nothing=nothing)
 
 
 def advice(studio: Studio, card_id: str) -> Json:

@@ -42,7 +42,7 @@ studio.kinds.finds = ({ root, props }) => {
     for (const one of found) groups.set(one.label, [...(groups.get(one.label) || []), one]);
     const rows = [...groups].sort((a, b) => b[1].length - a[1].length || a[0].localeCompare(b[0]));
     studio.fill(panel,
-      h("div", { class: "finds-head", role: "status" }, headline(found, rows), found.length ? labelSwitch() : null),
+      h("div", { class: "finds-head" }, h("div", { role: "status" }, headline(found, rows)), found.length ? labelSwitch() : null),
       chosenBar(),
       rows.length ? h("ul", { class: "finds-list" }, rows.map(([label, ones]) => row(label, ones))) : null);
     mark();

@@ -82,13 +82,13 @@ class Vocabulary:
         for name, thing in named.items():
             for form in _plurals(_plain(name)):
                 self._phrases.setdefault(form, ("thing" if self.knows_plurals else "plural", thing))
-        tables: tuple[tuple[Kind, Sequence[str]], ...] = (
+        others: tuple[tuple[Kind, Sequence[str]], ...] = (
             ("filler", (*GRAMMAR, *_names(taught.get("fillers")))),
             ("count", _names(taught.get("counts"))),
             ("relation", relations),
             ("colour", self.colours),
         )
-        for kind, names in tables:
+        for kind, names in others:
             self._phrases.update({_plain(name): (kind, name) for name in names})
         self._phrases.update({_plain(name): ("thing", thing) for name, thing in named.items()})
         self._longest = max((len(phrase.split()) for phrase in self._phrases), default=1)

@@ -104,5 +104,5 @@ def test_where_nothing_was_found_the_model_says_what_it_knows(tmp_path: Path) ->
     assert (nothing["go"], nothing["label"]) == ("Models", "Fetch D-FINE nano (15 MB)")
     assert "drawn stickers, not photographs" in detect.advice(studio, "starter-detector")["text"]
     assert detect.advice(studio, "yolo11n")["text"] == "Lower the confidence, or choose another model."
-    assert "nothing" not in detect.show_found(studio, found(studio))
+    assert detect.show_found(studio, found(studio))["nothing"] is None
     studio.close()

@@ -102,9 +102,9 @@ def segment(page: Any) -> Iterator[str]:
 def rest(page: Any) -> Iterator[str]:
     go(page, "Compress")
     page.wait_for_selector("#compress .segs")
-    for view in page.locator("#compress .segs button").all():
-        view.click()
-        yield f"compress: {view.inner_text()}"
+    for name in page.locator("#compress .segs button").all_inner_texts():
+        page.get_by_role("button", name=name, exact=True).click()
+        yield f"compress: {name}"
     go(page, "Library")
     page.wait_for_selector(".shelf .tile")
     yield "library"
@@ -132,12 +132,12 @@ def labs(page: Any) -> Iterator[str]:
         page.click(f"#{lab}-more button")
         yield f"{tab}: training"
         page.click(f"#{lab}-head .seg:has-text('Explore')")
-        views = f"#{lab}-explore .segs >> nth=0"
+        views = f"#{lab}-explore .segs:visible >> nth=0"
         page.wait_for_selector(f"{views} >> button >> nth=0")
-        for view in page.locator(views).locator("button").all():
-            view.click()
+        for name in page.locator(views).locator("button").all_inner_texts():
+            page.locator(views).get_by_role("button", name=name, exact=True).click()
             page.wait_for_timeout(600)
-            yield f"{tab}: {view.inner_text()}"
+            yield f"{tab}: {name}"
 
 
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)

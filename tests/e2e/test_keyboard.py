@@ -58,3 +58,11 @@ def test_a_list_of_models_closes_behind_the_tab_key(window):
     page.keyboard.press("Tab")
     page.wait_for_timeout(300)  # it used to come back
     assert page.locator("#generate-model [role=listbox]").count() == 0
+
+
+@pytest.mark.parametrize("width", [768, 1024])
+def test_no_tab_is_hidden_on_a_small_screen(window, width):
+    page = window(width=width).page
+    boxes = [tab.bounding_box() for tab in page.locator(".desk [role=tab]").all()]
+    assert len(boxes) == 10
+    assert all(box["x"] > 0 and box["x"] + box["width"] < width - 40 for box in boxes), boxes

@@ -138,6 +138,17 @@ def test_after_cancelling_the_old_picture_keeps_its_actions(window):
     assert "Download" in row
 
 
+def test_what_a_result_was_made_from_is_small_and_told(window):
+    page = painted(window().page)
+    page.click(RUN)
+    page.wait_for_selector(RESULT)
+    go(page, "Library")
+    page.click(".shelf .tile >> nth=0")
+    tile = page.locator("#library-stage .family .tile >> nth=0")
+    assert tile.bounding_box()["width"] < 100
+    assert tile.locator("img").get_attribute("alt") == "photo.png"  # a picture, not a button that cannot be pressed
+
+
 def test_a_wrong_value_is_told_in_words(window):
     page = window().page
     page.fill(PROMPT, "a rocket")
