@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 
 import gradio as gr
 import pytest
@@ -69,6 +70,18 @@ def test_sessions_are_bounded_and_end_with_the_visit(gradio):
     assert len(held.session_data) == sessions.MOST - 1
     held["x" * 2_000_000]
     assert len(held.session_data) == sessions.MOST - 1, "no page has such a name"
+
+
+def test_a_page_takes_kilobytes(gradio):
+    held = Sessions(gradio.get_blocks())
+    changed = gr.Dropdown(["a", "b"], render=False)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for k in range(100):
+        held[f"page{k}"][changed._id] = changed
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after - before) / 100 < 10_000, "Gradio's own takes 420,000"
 
 
 @pytest.mark.parametrize(
