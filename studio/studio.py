@@ -336,7 +336,7 @@ class Studio:
         if not isinstance(task, Generate) or ("fast" not in card.options and self.device.accelerator != "cpu"):
             return None  # torch may have found a GPU, whose memory is another
         usual, budget = self.pool.predicted(card), self.pool.budget
-        with suppress(IntegrityError, Unsupported):  # loading says what is wrong
+        with suppress(Unsupported, IntegrityError):  # then its engine says what is wrong
             need = plan.need(card, self.store.path(card), task.width, task.height, usual, budget)
             return need if need > usual else None
         return None

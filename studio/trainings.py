@@ -13,7 +13,7 @@ from studio.errors import InvalidTask, NotAllowed, NotFound, QueueFull, StudioEr
 from studio.jobs import Jobs, Snapshot
 from studio.limits import Limits
 from studio.tasks import MAX_SEED, Train, make_task
-from studio.train import adopt, recipes, sources
+from studio.train import adopt, recipes
 from studio.train.runs import AT_WORK, Run, Runs, State
 from studio.weights.store import Store
 
@@ -157,6 +157,8 @@ class Trainings:
         self._delete([run for run in self._runs.list() if run.updated < before])
 
     def _delete(self, gone: Sequence[Run]) -> None:
+        from studio.train import sources  # brings OpenCV along, which the page's process does without at its start
+
         for run in gone:
             if run.state not in AT_WORK:
                 self._runs.delete(run.id)

@@ -1,6 +1,7 @@
 import multiprocessing
 import threading
 import time
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from studio.config import ROOT
 from studio.engines.base import Result
-from studio.errors import Cancelled, DiskFull, InvalidTask, NotAllowed, NotFound, StudioError, Unsupported
+from studio.errors import Cancelled, DiskFull, InvalidTask, NotAllowed, NotFound, QueueFull, StudioError, Unsupported
 from studio.jobs import Jobs
 from studio.limits import LIMITS, Limits
 from studio.studio import Studio
@@ -343,3 +344,37 @@ def test_export_formats_follow_the_kind(studio):
         studio.export(job.artifact, "psd")
     with pytest.raises(InvalidTask, match="outputs"):
         studio.export(job.artifact, "mask", [99])
+
+
+def test_strangers_have_a_share_of_the_queue(kiosk):
+    jobs = [kiosk.submit("paced", {"prompt": "slow", "steps": 150}, owner="greedy") for _ in range(2)]
+    with pytest.raises(QueueFull, match="2 of your jobs"):
+        kiosk.submit("paced", {"prompt": "x"}, owner="greedy")
+    theirs = kiosk.submit("paced", {"prompt": "x"}, owner="next")
+    assert (theirs.place, kiosk.jobs.get(jobs[1].id).place) in [(1, 2), (0, 1)]
+    kiosk.leave("greedy")
+    assert finish(kiosk, theirs).state == "done"
+
+
+def test_no_job_is_taken_without_room_for_its_result(studio, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=10 * 2**20))
+    with pytest.raises(DiskFull, match="stay free"):
+        studio.submit("paced", {"prompt": "x"})
+    with pytest.raises(DiskFull, match="stay free"):
+        studio.library.add_image(PICTURE)
+    assert studio.jobs.history() == []
+
+
+def test_a_studio_starts_on_a_full_disk_and_shows_what_is_there(config, monkeypatch):
+    studio = Studio(config, DEVICE)
+    studio.start()
+    job = finish(studio, studio.submit("paced", {"prompt": "x"}))
+    studio.close()
+    disk = FullDisk(monkeypatch)
+    disk.fill()
+    studio = Studio(config, DEVICE)
+    studio.start()
+    assert studio.library.get(job.artifact).outputs[0].path.exists()
+    disk.free()
+    assert finish(studio, studio.submit("paced", {"prompt": "y"})).state == "done"
+    studio.close()

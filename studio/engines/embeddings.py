@@ -63,10 +63,10 @@ class EmbeddingCache:
 
     def write(self, key: str, embedding: Embedding) -> None:
         """Keeps the embedding, in one step: a reader sees all of it or nothing."""
-        arrays = {"features": embedding.features, "size": np.array([embedding.height, embedding.width])}
+        size = np.array([embedding.height, embedding.width])
         place = self._folder / (key + SUFFIX)
         with contextlib.suppress(StudioError), files.whole(place) as part, part.open("wb") as out:
-            np.savez(out, **arrays)
+            np.savez(out, features=embedding.features, size=size)
         with contextlib.suppress(OSError):
             self._prune()
 
