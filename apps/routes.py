@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect
 
 from apps import catalogue, compress, files, learn
-from apps.turns import Bulkhead, Owner, own_job
+from apps.turns import Bulkhead, Latest, Owner, own_job
 from apps.visitors import GONE
 from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError, TooSlow
 from studio.jobs import id_of
@@ -107,9 +107,11 @@ def router(studio: Studio) -> APIRouter:
         studio.jobs.cancel(id)
         return {"id": id}
 
+    latest = Latest(studio.status)
+
     @face.get("/status")
     def status() -> dict[str, Any]:
-        now = studio.status()
+        now = latest()
         cores = f"{now.device.cores} core" + ("s" if now.device.cores != 1 else "")
         return {
             "device": f"{cores}, {now.device.memory / 2**30:.0f} GB",
@@ -127,6 +129,7 @@ def router(studio: Studio) -> APIRouter:
     def unload() -> dict[str, Any]:
         studio.require("share")
         studio.pool.unload_all()
+        latest.forget()
         return {}
 
     @face.post("/leave")
