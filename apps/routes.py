@@ -76,7 +76,7 @@ def router(studio: Studio) -> APIRouter:
         media = {"png": "image/png", "webp": "image/webp"}[ending]
         return FileResponse(found.path if ending == "png" else found.thumb, media_type=media, headers=headers)
 
-    reading = Bulkhead("pictures", places=16, waiting=16, each=8)  # each is held in memory
+    reading = Bulkhead("pictures", places=16, waiting=240, each=8)  # each is held in memory, once it is its turn
     decoding = Bulkhead("pictures", places=2, waiting=30, each=8)
 
     @face.post("/upload")

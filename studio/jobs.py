@@ -352,9 +352,7 @@ class Jobs:
 
     def _places(self) -> dict[str, int]:
         """How many jobs come before each one that waits."""
-        return {
-            id_: at_work + place for at_work, order in self._queues().values() for place, id_ in enumerate(order)
-        }
+        return {id_: at_work + place for at_work, order in self._queues().values() for place, id_ in enumerate(order)}
 
     def _run(self, id_: str, lane: str) -> None:
         with self._taking:

@@ -31,7 +31,7 @@ from studio import files
 from studio.database import Database
 from studio.engines.base import Result
 from studio.errors import NotFound, QueueFull, StudioError
-from studio.limits import Limits
+from studio.limits import LOCAL, Limits
 from studio.ops import pictures
 from studio.tasks import Task, parse_task
 
@@ -327,7 +327,7 @@ class Library:
         sums = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM holding WHERE owner = ? OR ? IS NULL"
         own, own_bytes = db.execute(sums, (owner, owner)).fetchone()
         count, size = db.execute(sums, (None, None)).fetchone()
-        if own > self._limits.uploads_each or own_bytes > self._limits.bytes_each:
+        if owner != LOCAL and (own > self._limits.uploads_each or own_bytes > self._limits.bytes_each):
             raise QueueFull(
                 f"You keep {own - 1} pictures here, which is as much as one may.", "Use one of those that are here."
             )

@@ -1,6 +1,7 @@
 """How much one visitor, and all together, may take, by mode. Whoever lives alone with the studio may fill it.
 
-An owner is who the page says: "local" where all share one library, else an id that a visitor cannot invent.
+An owner is who the page says: "local" where all share one library, else an id that a visitor cannot invent. What the
+studio brings in itself, like its examples, is "local" everywhere.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from studio.config import Mode
 
 MB, GB = 2**20, 2**30
+LOCAL = "local"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,15 @@ def test_file_and_folder_are_synced_before_a_write_returns(tmp_path, monkeypatch
     assert str(tmp_path) in synced  # a folder that was made is in its own folder after a power cut
 
 
+def test_a_file_takes_its_place_between_the_two_syncs(tmp_path, monkeypatch):
+    """After a power cut the name leads to the whole old file or the whole new one."""
+    order, sync, replace = [], files.sync, os.replace
+    monkeypatch.setattr(files, "sync", lambda path: (order.append("folder" if path.is_dir() else "file"), sync(path)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
+    files.write(tmp_path / "a", b"x")
+    assert order == ["file", "replace", "folder"]
+
+
 def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     files.write(tmp_path / "a", b"old")
     disk = FullDisk(monkeypatch)

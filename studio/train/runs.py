@@ -137,9 +137,7 @@ class Runs:
         kept = [run for run in found if family in (None, run.family) and owner in (None, run.owner)]
         return sorted(kept, key=lambda run: run.created, reverse=True)
 
-    def curves(
-        self, id_: str, since: int = -1, most: int = 600, owner: str | None = None
-    ) -> Sequence[dict[str, Any]]:
+    def curves(self, id_: str, since: int = -1, most: int = 600, owner: str | None = None) -> Sequence[dict[str, Any]]:
         """What was measured after step `since`, oldest first; thinned to about `most` lines (validation all kept).
 
         Here and below an `owner` makes another's run one that is not there.
