@@ -1,4 +1,4 @@
-"""Many visitors beside a training: python -m tests.bench.crowd [--clients 200] [--seconds 60] [--train vae] [--root DIR]
+"""Many visitors beside a training: python -m tests.bench.crowd [--clients 200] [--seconds 60] [--train vae]
 
 Each client is a visitor who looks at the status line, loads a picture, and now and then begins a job; a training in a
 process of its own takes the processor, as one in the studio does. Prints requests a second, and the median and 95th
@@ -32,6 +32,7 @@ from tests.bench.serving import ROOT, Served, page_config, raise_files, served
 def submit_call(config: dict[str, Any], prompt: str) -> dict[str, Any]:
     """What the page posts when Generate is pressed."""
     values = {one["id"]: one["props"].get("value") for one in config["components"]}
+    values |= {one["id"]: "a" * 32 for one in config["components"] if one["type"] == "browserstate"}  # of older pages
     bar = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == "generate-run")
     number, callback = next(
         (k, one) for k, one in enumerate(config["dependencies"]) if [bar, "run"] in [list(t) for t in one["targets"]]
