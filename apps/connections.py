@@ -61,7 +61,7 @@ def close_idle(connections: Iterable[Any]) -> None:
     since = time.monotonic() - HEAD_S
     for one in list(connections):
         if isinstance(one, Connection) and one.is_quiet and one.quiet_since < since:
-            one.transport.abort()
+            one.transport.close()
 
 
 class Repeats(logging.Filter):

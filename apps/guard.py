@@ -46,8 +46,7 @@ BODY_RATE = 16 * 2**10  # bytes a second
 AT_ONCE = 24  # requests of one visitor; a browser opens six connections for all its tabs
 TOO_LARGE = "That is more than the studio takes at once."
 NO_COOKIE = "The studio tells its visitors apart by a cookie, and this browser sent none."
-ALLOW_COOKIE = "Allow cookies for this page or open it in a window of its own, then reload it."
-RELOAD = "Wait a moment, then reload."
+ALLOW_COOKIE = "Reload the page. If that does not help, allow cookies for it or open it in a window of its own."
 BUG = "Something went wrong inside the studio. It is written to the log."
 TOO_SLOW = "The rest of it did not come in time."
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -98,10 +97,8 @@ class Guard:
         owner, more = self._visitors.owner(headers), self._headers
         address = self._visitors.address(scope.get("client"), headers)
         if not owner and scope["path"] == "/" and scope["method"] == "GET":
-            owner, cookie, wait = self._visitors.welcome(address, headers)
-            if wait:
-                return await answer(send, 429, "Too many visitors came from your address at once.", RELOAD, wait)
-            more = [*more, (b"set-cookie", cookie)]
+            owner, cookie = self._visitors.welcome(address, headers)
+            more = [*more, (b"set-cookie", cookie)] if owner else more
         if not owner and scope["method"] not in SAFE and not scope["path"].startswith("/gradio_api/"):
             return await answer(send, 403, NO_COOKIE, ALLOW_COOKIE)
         limit = next((size for start, size in LIMITS if scope["path"].startswith(start)), BODY_BYTES)

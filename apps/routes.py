@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect
 
 from apps import catalogue, compress, files, generate, learn
-from apps.turns import Bulkhead, Owner, own_job
+from apps.turns import Bulkhead, Latest, Owner, own_job
 from apps.visitors import GONE
 from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError, TooSlow
 from studio.jobs import id_of
@@ -78,7 +78,7 @@ def router(studio: Studio) -> APIRouter:
         media = {"png": "image/png", "webp": "image/webp"}[ending]
         return FileResponse(found.path if ending == "png" else found.thumb, media_type=media, headers=headers)
 
-    reading = Bulkhead("pictures", places=16, waiting=16, each=8)  # each is held in memory
+    reading = Bulkhead("pictures", places=16, waiting=240, each=8)  # each is held in memory, once it is its turn
     decoding = Bulkhead("pictures", places=2, waiting=30, each=8)
 
     @face.post("/upload")
@@ -110,9 +110,11 @@ def router(studio: Studio) -> APIRouter:
         studio.jobs.cancel(id)
         return {"id": id}
 
+    latest = Latest(studio.status)
+
     @face.get("/status")
     def status() -> dict[str, Any]:
-        now = studio.status()
+        now = latest()
         return {
             "device": f"{count(now.device.cores, 'core')}, {now.device.memory / 2**30:.0f} GB",
             "about": now.device.name,
@@ -133,6 +135,7 @@ def router(studio: Studio) -> APIRouter:
     def unload() -> dict[str, Any]:
         studio.require("share")
         studio.pool.unload_all()
+        latest.forget()
         return {}
 
     @face.post("/leave")

@@ -202,7 +202,8 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
             timeout_graceful_shutdown=2,
             timeout_keep_alive=30,
             server_header=False,
-        )
+        ),
+        studio.close,
     )
     failure: list[BaseException] = []
 
@@ -234,13 +235,32 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
     except KeyboardInterrupt:
         pass
     finally:
-        studio.close()
+        server.close()
     if failure:
         raise failure[0]
 
 
 class Server(uvicorn.Server):
-    """Ends on Ctrl+C or a termination signal and leaves the rest to `launch`. Closes connections that only stay."""
+    """Ends on Ctrl+C or a termination signal and leaves the rest to `launch`. Closes connections that only stay.
+
+    Args:
+        config: of uvicorn.
+        end: ends what is behind the server; begun while the last answers are on their way, since some wait for it.
+    """
+
+    def __init__(self, config: uvicorn.Config, end: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._ending = threading.Thread(target=end, name="end")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.start()
+        await super().shutdown(sockets)
+
+    def close(self) -> None:
+        """Returns when all has ended, also where the server never came to its own end."""
+        if self._ending.ident is None:
+            self._ending.start()
+        self._ending.join()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
+import time
 from collections import ChainMap, Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -51,7 +53,7 @@ class Session(SessionState):
         self.state_data: dict[int, Any] = {}
         self._state_ttl: dict[int, Any] = {}
         self.is_closed = False
-        self.STATE_TTL_WHEN_CLOSED = 0
+        self.closed_at = math.inf
 
     def __setitem__(self, key: int, value: Any) -> None:
         if isinstance(self.blocks_config.blocks.get(key), State):
@@ -85,8 +87,18 @@ class Sessions(StateHolder):
         self.update(session_id)
         return self.session_data[session_id]
 
-    def end(self, session_id: str) -> None:
-        self.session_data.pop(session_id, None)
+    def set_open(self, session_id: str, is_open: bool) -> None:
+        """A page was closed, or is back."""
+        session = self.session_data.get(session_id)
+        if isinstance(session, Session):
+            session.closed_at = math.inf if is_open else time.monotonic()
+
+    def delete_all_expired_state(self) -> None:
+        """Forgets pages that were closed AGAIN_S ago. Gradio calls this once a second."""
+        since = time.monotonic() - AGAIN_S
+        for id_, session in list(self.session_data.items()):
+            if isinstance(session, Session) and session.closed_at < since:
+                self.session_data.pop(id_, None)
 
 
 def routers(app: Any, on_leave: tuple[OnLeave, float] | None) -> list[APIRouter]:
@@ -180,30 +192,26 @@ class Visits:
 
     async def _beats(self, session: str, owner: str) -> AsyncIterator[str]:
         self._open[owner] += 1
-        self._cancel(session)
+        self._sessions.set_open(session, True)
         self._cancel(owner)
         try:
             while True:
                 yield "data: ALIVE\n\n"
                 await asyncio.sleep(BEAT_S)
         finally:
-            self._later(session, AGAIN_S, self._sessions.end, session)
+            self._sessions.set_open(session, False)
             self._open[owner] -= 1
             if not self._open[owner]:
                 del self._open[owner]
                 if self._on_leave is not None and owner:
                     leave, seconds = self._on_leave
-                    self._later(owner, seconds, asyncio.get_running_loop().run_in_executor, None, leave, owner)
+                    self._timers[owner] = asyncio.get_running_loop().call_later(seconds, self._leave, leave, owner)
 
-    def _later(self, name: str, seconds: float, call: Callable[..., object], *values: Any) -> None:
-        def due() -> None:
-            del self._timers[name]
-            call(*values)
+    def _leave(self, leave: OnLeave, owner: str) -> None:
+        del self._timers[owner]
+        asyncio.get_running_loop().run_in_executor(None, leave, owner)
 
-        self._cancel(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds, due)
-
-    def _cancel(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
+    def _cancel(self, owner: str) -> None:
+        timer = self._timers.pop(owner, None)
         if timer is not None:
             timer.cancel()

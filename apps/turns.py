@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -124,6 +125,38 @@ class Bulkhead:
         self._working.discard(working)
         if not working.cancelled():
             working.exception()  # nobody else may be there to hear it
+
+
+class Latest(Generic[T]):
+    """What everybody asks for and nobody needs twice a second. While somebody looks, others get what was seen before.
+
+    Args:
+        look: finds the value.
+        seconds: how long it is good for.
+    """
+
+    def __init__(self, look: Callable[[], T], seconds: float = 0.5) -> None:
+        self._look = look
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._seen: tuple[float, T] | None = None
+
+    def __call__(self) -> T:
+        seen = self._seen
+        if seen is not None and time.monotonic() - seen[0] < self._seconds:
+            return seen[1]
+        if not self._lock.acquire(blocking=seen is None):
+            assert seen is not None
+            return seen[1]
+        try:
+            value = self._look()
+            self._seen = time.monotonic(), value
+            return value
+        finally:
+            self._lock.release()
+
+    def forget(self) -> None:
+        self._seen = None
 
 
 async def _left(request: Request) -> None:

@@ -57,19 +57,18 @@ class Visitors:
             return forwarded[:64]
         return str(client[0]) if isinstance(client, tuple | list) and client else ""
 
-    def welcome(self, address: str, headers: dict[str, str]) -> tuple[str, bytes, float]:
-        """A new owner and the Set-Cookie for them, or the seconds that this address has to wait for one.
+    def welcome(self, address: str, headers: dict[str, str]) -> tuple[str, bytes]:
+        """A new owner and the Set-Cookie for them; both empty where this address had too many just now.
 
         A space is shown in a frame of another site's page, to which a browser only gives a partitioned cookie.
         """
-        wait = self._new.take(address)
-        if wait:
-            return "", b"", wait
+        if self._new.take(address):
+            return "", b""
         id_ = secrets.token_hex(16)
         framed = self._behind_proxy and headers.get("x-forwarded-proto", "").lower() == "https"
         rules = "SameSite=None; Secure; Partitioned" if framed else "SameSite=Strict"
         lasts = f"; Max-Age={SPACE_S}" if self._behind_proxy else ""  # a kiosk's browser forgets when it is closed
-        return id_, f"{COOKIE}={id_}.{self._signature(id_)}; Path=/; HttpOnly; {rules}{lasts}".encode(), 0.0
+        return id_, f"{COOKIE}={id_}.{self._signature(id_)}; Path=/; HttpOnly; {rules}{lasts}".encode()
 
     def _signature(self, id_: str) -> str:
         assert self._key is not None

@@ -278,7 +278,10 @@ def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[str | No
             return gr.update(choices=now)
         return gr.update(choices=now, value=ids[0] if ids else None)
 
-    face.on_load.append((refresh, [picker], [picker]))
+    def opened(current: str | None) -> Any:
+        return refresh(current) if choices() != first else gr.skip()  # what a new page shows is what was built
+
+    face.on_load.append((opened, [picker], [picker]))
     if face.selected is not None:  # a model may have come or gone in the Models tab
         on(face.selected, refresh, picker, picker)
     return picker, refresh

@@ -77,9 +77,9 @@ class Pool:
         return self._measured.get(card.id, card.predicted_memory())
 
     def resident(self) -> dict[str, int]:
-        """Bytes held by each loaded card, now."""
-        with self._lock:
-            return {id_: memory_of(worker.pid) for id_, worker in self._workers.items() if worker.alive}
+        """Bytes held by each loaded card, now. Whoever looks does not wait for a process that is being started."""
+        workers = list(self._workers.items())
+        return {id_: memory_of(worker.pid) for id_, worker in workers if worker.alive}
 
     def unload(self, card_id: str) -> None:
         with self._lock:

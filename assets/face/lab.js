@@ -82,7 +82,6 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
   let id = null, run = null, problem = null, asked = false, timer = null, rows = [], silent = 0;
   const view = () => studio.named[props.watch];
   const head = () => studio.named[props.sides];
-  const mine = () => { try { return JSON.parse(studio.remember("runs") || "[]"); } catch { return []; } };
 
   const start = () => {
     if (asked || (run && BUSY.includes(run.state))) return;
@@ -90,7 +89,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
     trigger("train", {});
     setTimeout(() => { if (asked) { asked = false; problem = { message: "The studio does not answer.", hint: "Try again in a moment." }; draw(); } }, 30000);
   };
-  const follow = (next) => { clearTimeout(timer); if (next !== id) rows = []; id = next; run = null; asked = false; problem = null; silent = 0; studio.remember(key, next); studio.remember("runs", JSON.stringify([next, ...mine().filter((one) => one !== next)].slice(0, 40))); look(); };
+  const follow = (next) => { clearTimeout(timer); if (next !== id) rows = []; id = next; run = null; asked = false; problem = null; silent = 0; studio.remember(key, next); look(); };
   const look = async () => {
     clearTimeout(timer);
     const asking = id;
@@ -139,7 +138,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
   const begin = async () => {
     const known = studio.remember(key);
     if (known && /^[a-z0-9-]{3,80}$/.test(known)) return follow(known);
-    const { runs } = await studio.ask(`runs?family=${props.family}&ids=${mine().join(",")}`);
+    const { runs } = await studio.ask(`runs?family=${props.family}`);
     if (!id && !asked && runs?.length) follow(runs[0].id);
   };
   draw();
@@ -175,8 +174,7 @@ studio.kinds.labhead = ({ root, props }) => {
       problem && side === "explore" ? studio.problem(problem) : null);
   };
   const load = async () => {
-    let ids = []; try { ids = JSON.parse(studio.remember("runs") || "[]"); } catch { /* nothing remembered */ }
-    const answer = await studio.ask(`lab/${props.family}?ids=${ids.join(",")}`);
+    const answer = await studio.ask(`lab/${props.family}`);
     if (!answer.message) choices = answer;
     return choices;
   };

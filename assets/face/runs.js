@@ -5,9 +5,8 @@ studio.kinds.runs = ({ root }) => {
   const WORDS = { waiting: "waiting", running: "training", paused: "paused", finished: "finished", failed: "stopped", interrupted: "interrupted", damaged: "damaged" };
   let runs = [], command = "", can = {}, filter = "", family = "", chosen = [], curves = {}, metric = "", log = false, problem = null, opened = null, sure = null;
   root.className = "face runs";
-  const ids = () => { try { return JSON.parse(studio.remember("runs") || "[]").join(","); } catch { return ""; } };
   const look = async () => {
-    const answer = await studio.ask(`runs?ids=${ids()}`);
+    const answer = await studio.ask("runs");
     if (answer.message) problem = answer; else { problem = null; ({ runs, mlflow: command, can } = answer); }
     chosen = chosen.filter((id) => runs.some((run) => run.id === id));
     await Promise.all(chosen.map(fetchCurves));

@@ -1,8 +1,11 @@
 """The page's private wire, asked by somebody who does not mean well."""
 
 import itertools
+import random
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from starlette.testclient import TestClient
 
 from apps.guard import Guard
 from apps.serve import Front, create_app, quiet_gradio
+from studio.engines.base import Result
 from studio.ops.pictures import encode_png
 from tests.apps.fakes import fake_studio
+from tests.bench import fuzz_http
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +161,60 @@ def test_a_full_disk_is_said_as_such(visitor, studio, monkeypatch):
     answer = visitor().post("/face/upload", content=png(40))
     assert answer.status_code == 507
     assert answer.json()["hint"]
+
+
+def test_a_visit_can_be_ended_and_nothing_of_it_stays(visitor, studio):
+    client = visitor()
+    owner = client.cookies["studio"].partition(".")[0]
+    job = list(studio.run("starter", {"prompt": "a rocket"}, owner=owner))[-1]
+    asset = client.post("/face/upload", content=png(50)).json()["id"]
+    assert client.post("/face/leave").status_code == 200
+    assert client.get(f"/face/job/{job.id}").status_code == 404
+    assert client.get(f"/face/asset/{asset}.png").status_code == 404
+    assert "studio" not in client.cookies
+    client.get("/")
+    assert client.cookies["studio"].partition(".")[0] != owner
+
+
+def test_a_heavy_question_leaves_the_page_to_others(visitor, studio, monkeypatch):
+    go, begun = threading.Event(), threading.Semaphore(0)
+
+    def explore(*_, is_cancelled, **__):
+        begun.release()
+        go.wait(60)
+        return Result(data={})
+
+    monkeypatch.setattr(studio, "explore", explore)
+    one = visitor()
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(one.post, "/face/explore/starter", json={"op": "sample"}) for _ in range(3)]
+        try:
+            assert all(begun.acquire(timeout=60) for _ in asked)
+            refused = one.post("/face/explore/starter", json={"op": "sample"})
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"]
+            assert refused.json()["hint"]
+            assert visitor().get("/face/status").status_code == 200
+        finally:
+            go.set()
+        assert [one.result().status_code for one in asked] == [200, 200, 200]
+
+
+def test_mutated_requests_are_refused_and_never_break(visitor):
+    client, rng = visitor(), random.Random(1)
+    for path, body in fuzz_http.requests([], 300, rng):
+        answer = client.post(path, content=body, headers={"content-type": "application/json"})
+        assert answer.status_code < 500, (path, body, answer.text)
+
+
+def test_mutated_pictures_are_pictures_or_refused(visitor):
+    client, rng = visitor(), random.Random(2)
+    for data in fuzz_http.originals():
+        for _ in range(6):
+            answer = client.post("/face/upload?kind=mask", content=fuzz_http.broken(data, rng))
+            assert answer.status_code in (200, 422), answer.text
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc", "/config", "/api/v1/models"])
+def test_visitors_get_no_description_of_what_is_not_for_them(visitor, path):
+    assert visitor().get(path).status_code == 404

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 from starlette.requests import Request
 
-from apps.turns import Bulkhead, own_artifact, own_job, own_run
+from apps.turns import Bulkhead, Latest, own_artifact, own_job, own_run
 from studio.errors import Cancelled, NotFound, QueueFull
 from tests.apps.fakes import fake_studio
 from tests.apps.test_serve import run_elsewhere
@@ -111,3 +112,24 @@ def test_what_is_anothers_is_not_there(tmp_path, mode, seen):
                     find(studio, id_, "you")
     finally:
         studio.close()
+
+
+def test_who_looks_while_somebody_looks_gets_what_was_seen_before():
+    go, looks = threading.Event(), []
+
+    def look():
+        looks.append(1)
+        if len(looks) > 1:
+            go.wait(20)
+        return len(looks)
+
+    latest = Latest(look, 0.0)
+    assert latest() == 1
+    slow = threading.Thread(target=latest)
+    slow.start()
+    while len(looks) < 2:
+        time.sleep(0.01)
+    assert latest() == 1
+    go.set()
+    slow.join()
+    assert latest() == 3

@@ -1,18 +1,24 @@
-"""Many visitors beside a job that never ends: python -m tests.bench.crowd [--clients 200] [--seconds 60] [--root DIR]
+"""Many visitors beside a training: python -m tests.bench.crowd [--clients 200] [--seconds 60] [--train vae]
 
-Each client is a visitor who looks at the status line, loads a picture, and now and then begins a job. Prints requests a
-second, and the median and 95th percentile in ms of each kind. `--root` measures another working copy.
+Each client is a visitor who looks at the status line, loads a picture, and now and then begins a job; a training in a
+process of its own takes the processor, as one in the studio does. Prints requests a second, and the median and 95th
+percentile in ms of each kind. `--root` measures another working copy.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,7 @@ from tests.bench.serving import ROOT, Served, page_config, raise_files, served
 def submit_call(config: dict[str, Any], prompt: str) -> dict[str, Any]:
     """What the page posts when Generate is pressed."""
     values = {one["id"]: one["props"].get("value") for one in config["components"]}
+    values |= {one["id"]: "a" * 32 for one in config["components"] if one["type"] == "browserstate"}  # of older pages
     bar = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == "generate-run")
     number, callback = next(
         (k, one) for k, one in enumerate(config["dependencies"]) if [bar, "run"] in [list(t) for t in one["targets"]]
@@ -95,14 +102,32 @@ async def crowd(server: Served, clients: int, seconds: float) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def training(recipe: str, folder: Path, seconds: float) -> Iterator[None]:
+    """The recipe, trained meanwhile; nothing for an empty name."""
+    if not recipe:
+        yield
+        return
+    environment = {**os.environ, "STUDIO_HOME": str(folder / "other"), "STUDIO_CACHE": str(folder / "other-cache")}
+    command = [sys.executable, "app.py", "train", recipe, "--minutes", f"{seconds / 60 + 1:.2f}"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet) as one:
+        try:
+            time.sleep(15)  # its libraries are loaded by then
+            yield
+        finally:
+            one.kill()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--train", default="vae", help="empty: none")
     parser.add_argument("--root", type=Path, default=ROOT)
     given = parser.parse_args()
     raise_files()
-    with served("space", pace=0.2, root=given.root) as server:
+    with served("space", pace=0.2, root=given.root) as server, training(given.train, server.folder, given.seconds):
         print(json.dumps(asyncio.run(crowd(server, given.clients, given.seconds)), indent=1))  # noqa: T201
 
 
