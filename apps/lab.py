@@ -124,7 +124,8 @@ def training_panel(
         except Exception as error:  # noqa: BLE001 - the border to the page: everything becomes two sentences
             return problem(error)
 
-    def turned(chosen: str, data: Any) -> list[Any]:
+    def turned(chosen: str | None, data: Any) -> list[Any]:
+        chosen = chosen if chosen in table else first
         picked = table[chosen]
         pictures = gr.skip() if _is_own(data) else {"source": picked.data}
         return [_note(picked), gr.update(value=picked.minutes), pictures, *form.updates(chosen)]
