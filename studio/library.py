@@ -324,7 +324,10 @@ class Library:
         return self.asset(file.id, owner)
 
     def _require_share(self, db: sqlite3.Connection, owner: str) -> None:
-        sums = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM holding WHERE owner = ? OR ? IS NULL"
+        sums = (  # a mask is small, and each touch of its sliders makes one: only its bytes count
+            "SELECT COALESCE(SUM(kind = 'image'), 0), COALESCE(SUM(bytes), 0) "
+            "FROM holding JOIN asset ON asset.id = holding.asset WHERE owner = ? OR ? IS NULL"
+        )
         own, own_bytes = db.execute(sums, (owner, owner)).fetchone()
         count, size = db.execute(sums, (None, None)).fetchone()
         if owner != LOCAL and (own > self._limits.uploads_each or own_bytes > self._limits.bytes_each):

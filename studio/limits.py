@@ -21,7 +21,7 @@ class Limits:
 
     Attributes:
         jobs_each: unfinished jobs in one lane.
-        uploads_each, bytes_each: pictures and masks brought in that are kept, and their bytes.
+        uploads_each, bytes_each: pictures brought in that are kept, and their bytes and those of masks.
         uploads, bytes: the same of all owners together.
         runs_each: trainings that are kept, at work or not.
         minutes: the whole budget of one training; None: by steps or minutes, as many as a task may name.

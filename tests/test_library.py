@@ -225,6 +225,13 @@ def test_an_owner_may_bring_in_so_many_and_so_much(tmp_path):
     assert not first.path.exists()
 
 
+def test_masks_that_are_refined_again_and_again_use_up_no_share(tmp_path):
+    library = Library(tmp_path, Limits(uploads_each=1, uploads=1))
+    library.add_image(noise(0), owner="anna")
+    for width in range(1, 8):
+        library.add_mask(np.arange(64).reshape(8, 8) < width, owner="anna")
+
+
 def test_room_is_left_on_the_disk(tmp_path):
     library = Library(tmp_path, Limits(floor=2**60))
     with pytest.raises(DiskFull, match="stay free"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from apps import generate, library, routes, theme, widgets
-from apps.shell import TABS, build, leave
+from apps.shell import TABS, build
 from studio.errors import InvalidTask, NotFound, QueueFull, Unsupported
 from studio.ops.pictures import encode_png
 from tests.apps.fakes import fake_studio, own
@@ -175,8 +175,8 @@ def test_with_the_visitor_their_work_ends_and_nobody_elses(tmp_path):
     studio.start()
     try:
         mine, yours = (studio.submit("starter", {"prompt": "a rocket"}, owner=who) for who in ("me", "you"))
-        leave(studio, "")  # nobody in particular ends nothing
-        assert leave(studio, "me") == {"left": True}
+        routes.end_visit(studio, "")  # nobody in particular ends nothing
+        routes.end_visit(studio, "me")
         assert list(studio.jobs.watch(mine.id))[-1].state == "cancelled"
         assert list(studio.jobs.watch(yours.id))[-1].state == "done"
     finally:
