@@ -135,6 +135,8 @@ studio.kinds.models = ({ root, trigger }) => {
     ];
     return h("div", { class: "facts model-facts" }, h("dl", {}, list.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "num" }, text)])), actions(one));
   };
+  const label = (name) => { const text = String(name).replaceAll("_", " "); return text[0].toUpperCase() + text.slice(1); };
+  const plain = (value) => typeof value === "number" ? String(Math.round(value * 1000) / 1000) : Array.isArray(value) ? value.map(plain).join("; ") : value && typeof value === "object" ? Object.entries(value).map(([name, inner]) => `${label(name).toLowerCase()} ${plain(inner)}`).join(", ") : String(value);
   // Measures that have a name and a unit people read; any other is shown as its file says it.
   const percent = (value) => `${plain(value)} %`, share = (value) => `${plain(100 * value)} %`;
   const MEASURES = {
@@ -144,8 +146,6 @@ studio.kinds.models = ({ root, trigger }) => {
     size_px: ["Picture side", (value) => `${value} px`], scenes: ["Scenes measured on", plain], things: ["Things measured on", (value) => studio.number(value)], valid_loss: ["Loss on unseen pictures", plain],
   };
   const measured = ([name, value]) => MEASURES[name] && typeof value === "number" ? [MEASURES[name][0], MEASURES[name][1](value)] : [label(name), plain(value)];
-  const label = (name) => { const text = String(name).replaceAll("_", " "); return text[0].toUpperCase() + text.slice(1); };
-  const plain = (value) => typeof value === "number" ? String(Math.round(value * 1000) / 1000) : Array.isArray(value) ? value.map(plain).join("; ") : value && typeof value === "object" ? Object.entries(value).map(([name, inner]) => `${label(name).toLowerCase()} ${plain(inner)}`).join(", ") : String(value);
   const actions = (one) => {
     const has = one.origin !== "none" && one.status !== "absent";
     const mine = one.origin === "hub" || one.origin === "imported";

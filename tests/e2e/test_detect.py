@@ -68,13 +68,13 @@ def test_the_class_filter_needs_no_press_of_find(window):
     page.click("text=More settings >> visible=true")
     for _ in range(60):  # the model says its classes after its first run
         page.click("#detect-classes input")
-        if page.locator("ul.options").count():
+        if page.locator("ul[role=listbox]").count():
             break
         page.click(HEAD)
         page.wait_for_timeout(250)
-    box, head = page.locator("ul.options").bounding_box(), page.locator(".tab-wrapper >> nth=0").bounding_box()
+    box, head = page.locator("ul[role=listbox]").bounding_box(), page.locator(".tab-wrapper >> nth=0").bounding_box()
     assert box["y"] >= head["y"] + head["height"]
-    page.click("ul.options >> text=dog")
+    page.click("ul[role=listbox] >> text=dog")
     page.wait_for_function(f"document.querySelector('{HEAD}').textContent.startsWith('2 found')")
     assert page.inner_text("#detect-stage .finds-class >> nth=0").split() == ["dog", "2"]
 
