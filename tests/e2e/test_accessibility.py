@@ -20,7 +20,7 @@ from tests.e2e.test_segment import CHOICE, MASK
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 LOOKS = [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)]
-LABS = {"VAE": "vae-lab", "GAN": "gan-lab", "Diffusion": "diffusion-lab"}
+LABS = {"VAE": "vae-lab", "GAN": "ganlab", "Diffusion": "difflab"}
 _RUN = """async () => (await axe.run(document, {resultTypes: ['violations'], runOnly: [
     'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})).violations
     .filter(one => ['critical', 'serious'].includes(one.impact))
