@@ -127,7 +127,7 @@ JUNK = {
     b"\x93NUMPY\x01\x00": "numpy array",
     b"\x89PNG\r\n": "picture",
     b"version https://git-lfs.github.com/spec/v1\n": "LFS pointer",
-    b"just some text\n": "no kind",
+    b"just some text\n": "is damaged or not a",
     b"\0" * 257 + b"ustar\0": "tar archive",
 }
 
