@@ -232,6 +232,7 @@ _ASKED: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("float_", lambda item: "be a number"),
     ("finite_number", lambda item: "be a number"),
     ("bool_", lambda item: "be yes or no"),
+    ("dict_", lambda item: "be a set of named values"),
     ("literal_error", lambda item: f"be one of {item['ctx']['expected']}"),
     ("string_too_long", lambda item: f"have at most {item['ctx']['max_length']} characters"),
 )

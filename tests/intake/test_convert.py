@@ -675,10 +675,3 @@ def test_legacy_torch_files_are_read_to_their_last_pickle():
 
 def test_the_onnx_helper_above_is_a_valid_model(tmp_path):
     onnx.checker.check_model(onnx.load(detector(tmp_path / "m.onnx")))
-
-
-@pytest.mark.parametrize("ending", convert.ENDINGS)
-def test_a_file_that_is_not_what_its_name_says_is_called_damaged(tmp_path, out, ending):
-    (tmp_path / f"notes{ending}").write_text("A note of mine.", encoding="utf-8")
-    with pytest.raises(Unsupported, match=rf"notes\{ending} is damaged or not {convert.ENDINGS[ending]}"):
-        convert.bring(tmp_path / f"notes{ending}", out)
