@@ -102,11 +102,6 @@ def output_error(reference: ArrayLike, answer: ArrayLike) -> float:
     return distance / scale if scale else (0.0 if distance == 0 else math.inf)
 
 
-def layer_errors(weights: Mapping[str, ArrayLike], stored: Mapping[str, ArrayLike]) -> dict[str, float]:
-    """Relative error of each array's own values, by name: which layers a precision hurts."""
-    return {name: output_error(array, stored[name]) for name, array in weights.items() if name in stored}
-
-
 def refuse_nan(values: ArrayLike, what: str) -> None:
     """Raises Unsupported where an output holds NaN or infinity: such a variant is never offered."""
     if not np.isfinite(np.asarray(values)).all():

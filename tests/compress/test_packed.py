@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from studio.compress.packed import is_packed, plan_of, read_packed, uniform, write_packed
+from studio.compress.packed import is_packed, read_packed, stored, uniform, write_packed
 from studio.compress.precisions import find
 from studio.errors import Cancelled, IntegrityError
 from tests.conftest import ROOT
@@ -50,7 +50,7 @@ def test_a_file_is_read_back(tmp_path):
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert size == file.stat().st_size
     assert is_packed(file)
-    assert {name: str(scheme) for name, scheme in plan_of(file).items()} == {
+    assert {name: str(array.scheme) for name, array in stored(file)} == {
         "a.weight": "s8g128", "a.bias": "f16", "scalar": "f16"
     }  # fmt: skip
     back = read_packed(file)

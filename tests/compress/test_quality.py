@@ -85,11 +85,6 @@ def test_what_cannot_be_compared_is_refused():
         quality.masks([np.ones((2, 2), bool)], [])
 
 
-def test_layers_are_told_apart():
-    errors = quality.layer_errors({"a": [3.0, 4.0], "b": [1.0]}, {"a": [3.0, 3.0], "b": [1.0]})
-    assert errors == {"a": pytest.approx(0.2), "b": 0.0}
-
-
 def test_every_leading_measure_is_explained():
     assert set(quality.LEADING) <= set(quality.MEASURES)
     assert quality.leading({"psnr": 1.0, "ssim": 1.0}) == "ssim"
