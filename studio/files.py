@@ -131,12 +131,17 @@ def sweep(folder: Path) -> int:
         for name in left:
             path = Path(root, name)
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+                discard(path)
             else:
                 with suppress(OSError):
                     path.unlink()
             count += 1
     return count
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder that is not wanted any more; what cannot be removed stays unlisted."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

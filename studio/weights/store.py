@@ -18,6 +18,7 @@ from studio.cards import Card, Source, load_cards
 from studio.compress.variants import Variants
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
+from studio.files import discard
 from studio.intake import convert, detectors
 from studio.intake.recognise import Finding
 from studio.weights import pull
@@ -221,7 +222,7 @@ class Store:
             self._shelf.remove(card.id)
             self._shelf.publish(stage, card.id)
         finally:
-            convert.discard(stage)
+            discard(stage)
         pull.give_up(self._hub, card, record, ())
         return record.model_copy(update={"place": "home", "files": files})
 
@@ -267,12 +268,12 @@ class Store:
             )
             return self._list(stage, card, survey(stage), origin)
         finally:
-            convert.discard(stage)
+            discard(stage)
 
     def name_classes(self, card: Card, names: Sequence[str]) -> Card:
         """Gives the classes of an imported detector their names. Raises NotAllowed, CardError, and as `path`."""
         if card.source.kind != "imported" or card.engine != "yolo":
-            raise NotAllowed(f"{card.title} is no detector of yours.", "Only an imported detector's classes are named.")
+            raise NotAllowed(f"{card.title} is not a detector that was imported.", "Name the classes of one that was.")
         finding = Finding(str(card.options.get("kind", "")), card.engine, card.tasks, card.summary, card.options)
         settled = detectors.settled(finding, self.path(card), names)
         own = card.model_copy(update={"summary": settled.summary, "options": settled.options})
