@@ -19,7 +19,7 @@ from fastapi.responses import FileResponse, Response
 from PIL import Image
 from starlette.requests import ClientDisconnect
 
-from apps import catalogue, compress, files, generate, learn
+from apps import archives, catalogue, compress, files, generate, learn
 from apps.turns import Bulkhead, Latest, Owner, own_job
 from apps.visitors import GONE
 from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError, TooSlow
@@ -148,6 +148,7 @@ def router(studio: Studio) -> APIRouter:
     catalogue.add_routes(face, studio)
     compress.add_routes(face, studio)
     learn.add_routes(face, studio)
+    archives.add_routes(face, studio)
     return face
 
 
@@ -155,7 +156,7 @@ def end_visit(studio: Studio, owner: str) -> None:
     """Removes what a visitor made and brought; where all share one library, nothing."""
     if owner and not studio.can("share"):
         studio.leave(owner)
-        learn.forget_zips(studio, owner)
+        archives.forget(studio, owner)
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -13,12 +13,11 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
-from apps.visitors import LOCAL
 from studio.errors import Cancelled, NotFound, QueueFull
 from studio.jobs import Snapshot
 from studio.library import Artifact
+from studio.limits import LOCAL
 from studio.studio import Studio
-from studio.train.runs import Run
 
 T = TypeVar("T")
 
@@ -50,11 +49,6 @@ def own_artifact(studio: Studio, id: str, owner: str) -> Artifact:
     if seen_by(studio, owner) not in (None, artifact.owner):
         raise NotFound("This result is no longer in the library.", "It may have been deleted in another window.")
     return artifact
-
-
-def own_run(studio: Studio, id: str, owner: str) -> Run:
-    """Raises NotFound, also for another's run."""
-    return studio.runs.get(id, seen_by(studio, owner))
 
 
 class Bulkhead:

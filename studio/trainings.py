@@ -117,9 +117,9 @@ class Trainings:
         Raises NotFound, NotAllowed.
         """
         run = self._runs.get(id, owner)
-        job = self._job(id)
+        job = self.job(id)
         if job is None and run.state == "running":
-            raise NotAllowed("This run is trained by another program.", "Stop it there, with Ctrl-C.")
+            raise NotAllowed("This run is trained by another program.", "Stop it there.")
         if job is not None:
             self._jobs.cancel(job.id)
         return self._runs.get(id)
@@ -177,7 +177,8 @@ class Trainings:
                 f"A training may take {most:g} minutes in all here.", f"Give a budget of at most {most:g} minutes."
             )
 
-    def _job(self, id: str) -> Snapshot | None:
+    def job(self, id: str) -> Snapshot | None:
+        """The job that trains a run or waits to, None where this app has none."""
         return next((one for one in self._jobs.active() if getattr(one.task, "run", None) == id), None)
 
     def _queue(self, run: Run, task: Train, before: Run | None = None) -> Run:
