@@ -131,8 +131,9 @@ class Trainings:
 
         Raises NotFound, NotAllowed, DiskFull, IntegrityError.
         """
+        run = self._runs.get(id, owner)
         self._require("import")
-        return adopt.adopt(self._store, self._runs.get(id, owner), self._runs.model(id), title, pictures=pictures)
+        return adopt.adopt(self._store, run, self._runs.model(id), title, pictures=pictures)
 
     def settle(self, job: Snapshot) -> None:
         """Makes the record of a run agree with its job, which has ended: the trainer may not have been able to write
