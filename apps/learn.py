@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import time
@@ -24,6 +25,7 @@ from apps.catalogue import inbox
 from apps.lab import label
 from apps.turns import Bulkhead, Owner, own_run, seen_by
 from apps.uploads import announced, receive
+from studio import files
 from studio.errors import Cancelled, InvalidTask, NotFound, QueueFull
 from studio.ops import pictures
 from studio.studio import Studio
@@ -196,7 +198,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         """A zip of pictures, or a folder as one, streamed to disk and looked through once for what is broken."""
         size = announced(request)
         require_share(studio, size)
-        folder = inbox(studio)
+        folder = inbox(studio.config.home)  # where they stay, so that they need room once
         try:
             path = folder / "pictures.zip"
             async with arrivals.place(owner):
@@ -310,8 +312,8 @@ def _kept(studio: Studio, path: Path, owner: str, is_cancelled: Callable[[], boo
         raise InvalidTask("There is no picture in it that can be read.", "Choose one with PNG or JPEG files.")
     id_ = f"{_tag(owner)}{secrets.token_hex(12)}"
     place = sources.upload_path(studio.config.home, id_)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, place)
+    with files.whole(place) as part:
+        os.replace(path, part)
     forget_zips(studio, owner, UPLOADS_KEPT if shared else ZIPS_OF_A_STRANGER)
     return {
         "source": f"upload:{id_}",

@@ -21,7 +21,7 @@ from studio.tasks import Train
 from studio.train import adopt, recipes
 from studio.train.options import Options
 from tests.apps.fakes import own
-from tests.fakes import DEVICE
+from tests.fakes import DEVICE, FullDisk
 from tests.train.tiny import RECIPE, TinyOptions
 
 
@@ -201,6 +201,18 @@ def test_a_zip_is_looked_through_when_it_comes(studio, client):
     assert found["fewest"] > 3, "the page says that these are too few"
     assert found["source"].startswith("upload:")
     assert client.post("/face/pictures", content=b"no zip").status_code in (400, 404)
+
+
+def test_a_zip_that_finds_no_room_is_refused_in_words_and_leaves_nothing(studio, client, monkeypatch):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("1.png", pictures.encode_png(np.full((9, 9, 3), 1, np.uint8)))
+    before = {path for path in studio.config.home.rglob("*") if path.is_file()}
+    FullDisk(monkeypatch).fill()
+    answer = client.post("/face/pictures", content=buffer.getvalue())
+    assert answer.status_code == 507
+    assert "The disk is full" in answer.json()["message"]
+    assert {path for path in studio.config.home.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(("mode", "offered"), [("local", True), ("space", True), ("kiosk", False)])
