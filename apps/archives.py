@@ -7,6 +7,7 @@ used.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 import time
@@ -20,6 +21,7 @@ from fastapi.responses import Response
 from apps.catalogue import inbox
 from apps.turns import Bulkhead, Owner
 from apps.uploads import announced, receive
+from studio import files
 from studio.errors import Cancelled, InvalidTask, NotFound, QueueFull
 from studio.ops import pictures
 from studio.studio import Studio
@@ -61,7 +63,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         """A zip of pictures, or a folder as one, streamed to disk and looked through once for what is broken."""
         size = announced(request)
         require_share(studio, size)
-        folder = inbox(studio)
+        folder = inbox(studio.config.home)  # where they stay, so that they need room once
         try:
             path = folder / "pictures.zip"
             async with arrivals.place(owner):
@@ -82,8 +84,8 @@ def _kept(studio: Studio, path: Path, owner: str, is_cancelled: Callable[[], boo
         raise InvalidTask("There is no picture in it that can be read.", "Choose one with PNG or JPEG files.")
     id_ = f"{_tag(owner)}{secrets.token_hex(12)}"
     place = sources.upload_path(studio.config.home, id_)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, place)
+    with files.whole(place) as part:
+        os.replace(path, part)
     forget(studio, owner, KEPT if shared else KEPT_EACH)
     return {
         "source": f"upload:{id_}",

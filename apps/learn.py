@@ -240,8 +240,7 @@ def _can(studio: Studio) -> Json:
 
 
 def _place(studio: Studio, id_: str) -> int:
-    job = studio.trainings.job(id_)
-    return job.place if job is not None else 0
+    return next((job.place for job in studio.trainings.unfinished(id_)), 0)
 
 
 def _stamp(studio: Studio, id_: str) -> str:

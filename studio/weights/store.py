@@ -252,6 +252,7 @@ class Store:
             return self.name_classes(twin, names) if names else twin
         stage = self._shelf.stage()
         try:
+            pull.make_room(stage, _to_copy(source), source.name)
             found = convert.bring(source, stage, tick, names)
             extra = {"kind": found.kind, **({"origin": origin} if origin else {})}
             card = Card(
@@ -485,6 +486,12 @@ def _from_card(folder: Path, card: Card) -> Record | None:
         return None
     files = {name: FileRecord(size=max(size_of(folder / name), 0), sha256=h) for name, h in card.sha256.items()}
     return Record(place="home", files=files, complete=True)
+
+
+def _to_copy(source: Path) -> int:
+    """Bytes that an import may write: of a file, or of a model's folder and the folders of its parts."""
+    files = [source] if source.is_file() else [*source.glob("*"), *source.glob("*/*")]
+    return sum(max(size_of(file), 0) for file in files if file.is_file())
 
 
 def _tree_size(folder: Path) -> int:

@@ -13,7 +13,7 @@ from apps import archives, routes
 from studio.ops import pictures
 from studio.studio import Studio
 from studio.train.sources import uploads
-from tests.fakes import DEVICE
+from tests.fakes import DEVICE, FullDisk
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ def test_a_zip_is_looked_through_when_it_comes(client):
     assert found["fewest"] > 3, "the page says that these are too few"
     assert found["source"].startswith("upload:")
     assert client.post("/face/pictures", content=b"no zip").status_code in (400, 404)
+
+
+def test_a_zip_that_finds_no_room_is_refused_in_words_and_leaves_nothing(studio, client, monkeypatch):
+    before = {path for path in studio.config.home.rglob("*") if path.is_file()}
+    FullDisk(monkeypatch).fill()
+    answer = client.post("/face/pictures", content=zipped(1))
+    assert answer.status_code == 507
+    assert "The disk is full" in answer.json()["message"]
+    assert {path for path in studio.config.home.rglob("*") if path.is_file()} == before
 
 
 def test_only_the_newest_are_kept_and_what_a_run_learns_from(studio, client, monkeypatch):
