@@ -28,10 +28,10 @@ from fastapi.responses import Response
 from studio.errors import InvalidTask
 from studio.exports import FORMATS
 from studio.jobs import Snapshot
+from studio.limits import LOCAL
 from studio.studio import Studio
 from studio.tasks import TASKS
 
-OWNER = "local"
 _SHOWN = (
     "id", "state", "card", "place", "step", "total", "phase", "seconds", "remaining", "error", "message", "hint",
     "artifact",
@@ -64,7 +64,7 @@ def router(studio: Studio) -> APIRouter:
         def submit(fields: dict[str, Any], card: str | None = None) -> dict[str, Any]:
             ready = studio.cards(kind, ready=True)
             card_id = card if card is not None else ready[0].id if ready else ""
-            return _job(studio.submit(card_id, fields, owner=OWNER))
+            return _job(studio.submit(card_id, fields, owner=LOCAL))
 
         return submit
 

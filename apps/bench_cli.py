@@ -53,7 +53,7 @@ def command(opened: Opened) -> click.Command:
             card = studio.card(id) if id is not None else _first(studio)
             if undo:
                 choice = studio.bench.verdicts.undo(card.id)
-                name = "as it came" if choice is None else f"{choice.runtime}-{choice.precision}"
+                name = "as it came" if choice is None else choice.key
                 click.echo(json.dumps({"card": card.id, "default": name}) if as_json else f"{card.title} runs {name}.")
                 return
             names = [name.strip() for name in (variants or "").split(",") if name.strip()]

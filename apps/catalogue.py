@@ -225,9 +225,9 @@ def _progress(download: Download | None) -> Json | None:
 # ── a file on its way in ─────────────────────────────────────────────────────
 
 
-def inbox(studio: Studio) -> Path:
-    """A new private folder for one file; whoever asks for it removes it."""
-    return files.make(files.draft(studio.config.cache / "inbox" / "file"))
+def inbox(root: Path) -> Path:
+    """A new private folder for one file, on the disk of `root`; whoever asks for it removes it."""
+    return files.make(files.draft(root / "inbox" / "file"))
 
 
 def plain_name(name: str) -> str:
@@ -259,7 +259,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
     @face.post("/models/import")
     async def import_(request: Request, name: str = "", classes: str = "") -> Json:
         studio.require("import")
-        folder = inbox(studio)
+        folder = inbox(studio.config.cache)
         try:
             path = folder / plain_name(name)
             await receive(request.stream(), path, announced(request), studio.limits.floor)
@@ -280,7 +280,7 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
     def pack(id: str) -> Response:
         studio.require("import")
         card = studio.card(id)
-        folder = inbox(studio)
+        folder = inbox(studio.config.cache)
         try:
             path = packs.pack(studio.store, [card], folder / f"{card.id}.tar")
         except BaseException:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cards import Card
-from studio.compress import claims, precisions, quality, verdict
+from studio.compress import claims, convert, precisions, quality, verdict
 from studio.compress.verdicts import Choice
 from studio.errors import InvalidTask, NotFound
 from studio.jobs import Snapshot
@@ -26,7 +26,6 @@ from studio.studio import Studio
 
 Json = dict[str, Any]
 MEASURED = Path(__file__).resolve().parent.parent / "assets" / "compress" / "measured.json"
-ENGINES = ("yolo", "sam", "diffusion")  # whose models have networks that can be compressed
 COLUMNS = ("card", "runtime", "precision", "bytes", "resident_mb", "peak_mb", "load_s", "first_ms", "median_ms",
            "spread_ms")  # fmt: skip
 ABOUT = ("error", "pictures", "pictured", "layers", "notes", "at", "runs", "of")
@@ -52,7 +51,7 @@ class Compression:
         models = [
             {"id": card.id, "title": card.title, "task": card.tasks[0], "default": _told(chosen.get(card.id))}
             for card in self.studio.cards(ready=True)
-            if card.engine in ENGINES
+            if card.engine in convert.FAST
         ]
         return {"models": models, "machine": self.machine(), "can": self.studio.can("share"), **theory()}
 
@@ -85,7 +84,7 @@ class Compression:
             })  # fmt: skip
         return {
             "id": id, "title": card.title, "rows": shown, "offered": self.offered(card), "at": data.get("at", 0),
-            "machine": data["machine"], "default": _told(default), "best": self._best(rows),
+            "machine": data["machine"], "default": _told(default), "best": verdict.best_key(rows),
         }  # fmt: skip
 
     def offered(self, card: Card) -> list[Json]:
@@ -101,12 +100,9 @@ class Compression:
         """Raises NotFound."""
         return self.comparisons.picture(id, name)
 
-    def _best(self, rows: Sequence[verdict.Row]) -> str:
-        return verdict.choose(rows).key if verdict.reference(rows) is not None else ""
-
     def _card(self, id: str) -> Card:
         card = self.studio.card(id)
-        if card.engine not in ENGINES:
+        if card.engine not in convert.FAST:
             raise NotFound(f"{card.title} has no network that could be compressed.", "Choose another model.")
         return card
 
@@ -157,7 +153,7 @@ def _told(choice: Choice | None) -> Json | None:
     if choice is None:
         return None
     title = verdict.Row("", choice.runtime, choice.precision).title
-    return {"key": f"{choice.runtime}-{choice.precision}", "title": title, "sentence": choice.sentence, "at": choice.at}
+    return {"key": choice.key, "title": title, "sentence": choice.sentence, "at": choice.at}
 
 
 # ── what needs no measurement ────────────────────────────────────────────────

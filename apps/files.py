@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps.turns import Bulkhead, Owner, own_artifact
-from apps.visitors import LOCAL
 from studio.engines.base import Result
 from studio.errors import InvalidTask, NotFound
 from studio.exports import File
 from studio.library import Artifact, Asset
+from studio.limits import LOCAL
 from studio.ops import masks, pictures, segments
 from studio.studio import Studio
 

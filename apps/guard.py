@@ -51,7 +51,8 @@ BUG = "Something went wrong inside the studio. It is written to the log."
 TOO_SLOW = "The rest of it did not come in time."
 SAFE = ("GET", "HEAD", "OPTIONS")
 # Of Gradio's routes those that the page itself calls, and not what it offers beside them at the top.
-OPEN = re.compile(r"/gradio_api/(?:run/predict|heartbeat/[a-z0-9]{1,32}|startup-events|app_id)/?")
+# Without a slash at the end: with one Gradio's own answers in place of ours.
+OPEN = re.compile(r"/gradio_api/(?:run/predict|heartbeat/[a-z0-9]{1,32}|startup-events|app_id)")
 CLOSED = re.compile(
     r"/(?:monitoring|config|logout|login|login_check|token|user|pwa_icon|manifest\.json|docs|redoc|openapi\.json)(?:/|$)"
 )

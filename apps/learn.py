@@ -1,4 +1,4 @@
-"""The wire of the labs: runs to follow, samples over time, a trained model to ask, pictures to learn from.
+"""The wire of the labs: runs to follow, samples over time, a trained model to ask.
 
 Runs are listed, opened and changed by their owner; where all share one library, by everybody.
 """
@@ -6,42 +6,30 @@ Runs are listed, opened and changed by their owner; where all share one library,
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import secrets
-import shutil
 import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from apps.catalogue import inbox
 from apps.lab import label
-from apps.turns import Bulkhead, Owner, own_run, seen_by
-from apps.uploads import announced, receive
-from studio.errors import Cancelled, InvalidTask, NotFound, QueueFull
+from apps.turns import Bulkhead, Owner, seen_by
+from studio.errors import NotFound
 from studio.ops import pictures
 from studio.studio import Studio
-from studio.tasks import MAX_SEED
 from studio.train import adopt, gan_warnings, recipes, record
 from studio.train.runs import Run
 
 Json = dict[str, Any]
 LEARN = Path(__file__).resolve().parent.parent / "assets" / "learn"
-UPLOADS_KEPT = 20
-ZIPS_OF_A_STRANGER = 3
-LOOK_S = 60.0  # that looking through a stranger's zip may take
-LOOK_PIXELS = 4 * 10**9
 MOST_MINUTES = 14_400.0
 MOST_STEPS = 10_000_000
-Seed = Annotated[int, Query(ge=0, le=MAX_SEED)]
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
-_NEVER = {"Cache-Control": "no-store"}
 WARNINGS: dict[str, Callable[[Any], list[Any]]] = {"gan": gan_warnings.warnings}
 """Family -> what reads its curves for trouble."""
 
@@ -78,11 +66,7 @@ class Question(BaseModel):
 
 def add_routes(face: APIRouter, studio: Studio) -> None:
     """Adds them to the page's own routes, under /face."""
-    shared, limits = studio.can("share"), studio.limits
-    questions = Bulkhead("questions to a model", places=4, waiting=8, each=12 if shared else 3)
-    arrivals = Bulkhead("archives", places=8, waiting=0, each=1)
-    reading = Bulkhead("archives", places=1, waiting=8, each=1)
-    looks = Bulkhead("looks at pictures", places=2, waiting=8, each=4)
+    questions = Bulkhead("questions to a model", places=4, waiting=8, each=studio.limits.explores_each)
 
     @face.get("/learn.json")
     def learn() -> Json:
@@ -92,13 +76,13 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
     def runs(owner: Owner, family: str | None = None) -> Json:
         return {
             "runs": [brief(run) for run in visible(studio, family, owner)],
-            "mlflow": record.command(studio.config.home) if shared else "",
+            "mlflow": record.command(studio.config.home) if studio.can("share") else "",
             "can": _can(studio),
         }
 
     @face.get("/run/{id}")
     def run(id: str, owner: Owner, since: int = -1) -> Json:
-        found = own_run(studio, id, owner)
+        found = studio.runs.get(id, seen_by(studio, owner))
         return {
             **found.model_dump(mode="json", exclude={"worker", "owner"}),
             "place": _place(studio, id) if found.state == "waiting" else 0,
@@ -115,29 +99,28 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
 
     @face.get("/run/{id}/sample/{name}/{step}.png")
     def sample(id: str, name: str, step: int, owner: Owner) -> Response:
-        path = studio.runs.sample(own_run(studio, id, owner).id, name, step)
+        path = studio.runs.sample(id, name, step, seen_by(studio, owner))
         return FileResponse(path, media_type="image/png", headers=_FOREVER)
 
     @face.post("/run/{id}/pause")
     def pause(id: str, owner: Owner) -> Json:
-        return brief(studio.trainings.pause(own_run(studio, id, owner).id))
+        return brief(studio.trainings.pause(id, seen_by(studio, owner)))
 
     @face.post("/run/{id}/continue")
     def proceed(id: str, owner: Owner, budget: Budget | None = None) -> Json:
-        own_run(studio, id, owner)
-        given = budget if budget is not None else Budget()  # type: ignore[call-arg]
-        return brief(studio.trainings.proceed(id, minutes=given.minutes, steps=given.steps))
+        given = budget.model_dump() if budget is not None else {}
+        return brief(studio.trainings.proceed(id, **given, owner=seen_by(studio, owner)))
 
     @face.post("/run/{id}/delete")
     def delete(id: str, owner: Owner) -> Json:
-        studio.runs.delete(own_run(studio, id, owner).id)
+        studio.runs.delete(id, seen_by(studio, owner))
         return {"id": id}
 
     @face.post("/run/{id}/adopt")
     def adopt_(id: str, owner: Owner, adoption: Adoption | None = None) -> Json:
-        own_run(studio, id, owner)
-        given = adoption if adoption is not None else Adoption()  # type: ignore[call-arg]
-        return {"card": studio.trainings.adopt(id, given.title[:80], pictures=given.pictures).id}
+        title, pictures = (adoption.title[:80], adoption.pictures) if adoption is not None else ("", None)
+        card = studio.trainings.adopt(id, title, pictures=pictures, owner=seen_by(studio, owner))
+        return {"card": card.id}
 
     @face.get("/lab/{family}")
     def lab(family: str, owner: Owner) -> Json:
@@ -174,36 +157,6 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
             return {"images": images, "data": dict(result.data), "ms": round(1000 * (time.monotonic() - began), 1)}
 
         return await questions.run(request, asked)
-
-    @face.get("/augment", dependencies=[Depends(looks.turn)])
-    def preview(names: str, data: str = "stickers", size: int = 32, seed: Seed = 0) -> Response:
-        from studio.train import augment, sources
-
-        if data.partition(":")[0] not in ("stickers", "digits", "upload"):
-            studio.require("share")
-        found = sources.read(data, size if size in (16, 32, 64) else 32, home=studio.config.home, limit=8)
-        if not len(found.pictures):
-            raise NotFound("There is no picture that can be read.", "Choose other pictures.")
-        chosen = tuple(name for name in names.split(",") if name)
-        return Response(
-            pictures.encode_png(augment.preview(found.pictures[:: max(1, len(found.pictures) // 4)][:4], chosen, seed)),
-            media_type="image/png",
-            headers=_NEVER,
-        )
-
-    @face.post("/pictures")
-    async def take(request: Request, owner: Owner) -> Json:
-        """A zip of pictures, or a folder as one, streamed to disk and looked through once for what is broken."""
-        size = announced(request)
-        require_share(studio, size)
-        folder = inbox(studio)
-        try:
-            path = folder / "pictures.zip"
-            async with arrivals.place(owner):
-                await receive(request.stream(), path, size, limits.floor)
-            return await reading.run(request, lambda is_cancelled: _kept(studio, path, owner, is_cancelled))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def visible(studio: Studio, family: str | None, owner: str) -> Sequence[Run]:
@@ -287,8 +240,7 @@ def _can(studio: Studio) -> Json:
 
 
 def _place(studio: Studio, id_: str) -> int:
-    job = next((one for one in studio.jobs.active() if getattr(one.task, "run", None) == id_), None)
-    return job.place if job is not None else 0
+    return next((job.place for job in studio.trainings.unfinished(id_)), 0)
 
 
 def _stamp(studio: Studio, id_: str) -> str:
@@ -297,71 +249,6 @@ def _stamp(studio: Studio, id_: str) -> str:
         return f"{(studio.runs.model(id_) / 'config.json').stat().st_mtime_ns:x}"
     except (NotFound, OSError):
         return ""
-
-
-def _kept(studio: Studio, path: Path, owner: str, is_cancelled: Callable[[], bool]) -> Json:
-    """Keeps an uploaded zip under a new id, and says what is in it. The oldest of an owner's many go."""
-    from studio.train import data, sources
-
-    shared = studio.can("share")
-    patience = Patience(is_cancelled, None if shared else LOOK_S)
-    found = sources.archive(path, 16, most_pixels=None if shared else LOOK_PIXELS, check=patience)
-    if not len(found.pictures):
-        raise InvalidTask("There is no picture in it that can be read.", "Choose one with PNG or JPEG files.")
-    id_ = f"{_tag(owner)}{secrets.token_hex(12)}"
-    place = sources.upload_path(studio.config.home, id_)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, place)
-    forget_zips(studio, owner, UPLOADS_KEPT if shared else ZIPS_OF_A_STRANGER)
-    return {
-        "source": f"upload:{id_}",
-        "pictures": len(found.pictures),
-        "classes": len(found.names),
-        "fewest": data.FEWEST,
-        "unread": len(found.broken),
-        "broken": list(found.broken[:20]),
-    }
-
-
-def require_share(studio: Studio, size: int) -> None:
-    """Raises QueueFull where all zips together would be more than the mode keeps."""
-    from studio.train import sources
-
-    most = studio.limits.bytes
-    held = sum(file.stat().st_size for file in sources.upload_path(studio.config.home, "x").parent.glob("*.zip"))
-    if held + size > most:
-        raise QueueFull("The studio holds as many pictures as it may.", "Try again later; old ones go by and by.")
-
-
-def forget_zips(studio: Studio, owner: str, kept: int = 0) -> None:
-    """Deletes an owner's zips but the newest `kept` and those that a run still needs."""
-    from studio.train import sources
-
-    folder = sources.upload_path(studio.config.home, "x").parent
-    held = {run.data for run in studio.runs.list()}
-    old = sorted(folder.glob(f"{_tag(owner)}*.zip"), key=lambda file: file.stat().st_mtime, reverse=True)[kept:]
-    for file in old:
-        if f"upload:{file.stem}" not in held:
-            file.unlink(missing_ok=True)
-
-
-def _tag(owner: str) -> str:
-    """Begins the names of an owner's zips; says nothing of the owner."""
-    return hashlib.sha256(owner.encode()).hexdigest()[:12]
-
-
-class Patience:
-    """Called between pictures; raises Cancelled, and InvalidTask once `seconds` are over."""
-
-    def __init__(self, is_cancelled: Callable[[], bool], seconds: float | None) -> None:
-        self._is_cancelled = is_cancelled
-        self._until = None if seconds is None else time.monotonic() + seconds
-
-    def __call__(self) -> None:
-        if self._is_cancelled():
-            raise Cancelled
-        if self._until is not None and time.monotonic() > self._until:
-            raise InvalidTask("Looking through the pictures takes too long.", "Choose fewer or smaller ones.")
 
 
 def _json(file: Path) -> Any:

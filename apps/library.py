@@ -176,7 +176,7 @@ def family(studio: Studio, artifact: Artifact) -> list[Json]:
             before.append(relative(asset, maker.artifact if maker else None))
 
     climb(studio.library.lineage(artifact.id))
-    after = [tile(child) for asset in artifact.outputs for child in studio.library.made_from(asset.id)]
+    after = [tile(child) for made in artifact.outputs for child in studio.library.made_from(made.id, artifact.owner)]
     rows = [("Made from", unique(before)), ("Used for", unique(after))]
     return [{"label": label, "tiles": tiles} for label, tiles in rows if tiles]
 

@@ -19,7 +19,7 @@ from fastapi.responses import FileResponse, Response
 from PIL import Image
 from starlette.requests import ClientDisconnect
 
-from apps import catalogue, compress, files, generate, learn
+from apps import archives, catalogue, compress, files, generate, learn
 from apps.turns import Bulkhead, Latest, Owner, own_job
 from apps.visitors import GONE
 from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull, StudioError, TooSlow
@@ -50,22 +50,6 @@ RETRY_S = 2
 def router(studio: Studio) -> APIRouter:
     """All routes, under /face."""
     face = APIRouter(prefix="/face", include_in_schema=False)
-
-    @face.get("/studio.js")
-    def script() -> Response:
-        text = "\n".join((FACE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-        return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
-
-    @face.get("/theme.css")
-    def style() -> Response:
-        text = "\n".join((FACE / name).read_text(encoding="utf-8") for name in STYLES)
-        return Response(text, media_type="text/css", headers={"Cache-Control": "no-cache"})
-
-    @face.get("/fonts/{name}")
-    def font(name: str) -> Response:
-        if not re.fullmatch(r"Inter-[A-Za-z]+\.woff2", name) or not (FONTS / name).is_file():
-            return _missing()
-        return FileResponse(FONTS / name, media_type="font/woff2", headers=_FOREVER)
 
     @face.get("/asset/{id}.{ending}")
     def asset(id: str, ending: str, name: str = "") -> Response:
@@ -144,18 +128,40 @@ def router(studio: Studio) -> APIRouter:
         end_visit(studio, owner)
         return Response("{}", media_type="application/json", headers={"Set-Cookie": GONE})
 
+    add_files(face)
     files.add_routes(face, studio)
     catalogue.add_routes(face, studio)
     compress.add_routes(face, studio)
     learn.add_routes(face, studio)
+    archives.add_routes(face, studio)
     return face
+
+
+def add_files(face: APIRouter) -> None:
+    """Adds what the page is made of: its script, its style and its letters."""
+
+    @face.get("/studio.js")
+    def script() -> Response:
+        text = "\n".join((FACE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+        return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    @face.get("/theme.css")
+    def style() -> Response:
+        text = "\n".join((FACE / name).read_text(encoding="utf-8") for name in STYLES)
+        return Response(text, media_type="text/css", headers={"Cache-Control": "no-cache"})
+
+    @face.get("/fonts/{name}")
+    def font(name: str) -> Response:
+        if not re.fullmatch(r"Inter-[A-Za-z]+\.woff2", name) or not (FONTS / name).is_file():
+            return _missing()
+        return FileResponse(FONTS / name, media_type="font/woff2", headers=_FOREVER)
 
 
 def end_visit(studio: Studio, owner: str) -> None:
     """Removes what a visitor made and brought; where all share one library, nothing."""
     if owner and not studio.can("share"):
         studio.leave(owner)
-        learn.forget_zips(studio, owner)
+        archives.forget(studio, owner)
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -28,6 +28,7 @@ from gradio.routes import ORJSONResponse
 from gradio.state_holder import SessionState, StateHolder
 from pydantic import BaseModel, Field
 
+from apps.guard import BUG
 from apps.turns import Owner
 from studio.errors import StudioError
 
@@ -153,7 +154,7 @@ def calls(app: Any) -> APIRouter:
         except StudioError as error:
             return refusal(400, str(error))
         except CallbackError:
-            return refusal(500, "Something went wrong inside the studio. It is written to the log.")
+            return refusal(500, BUG)
         except Exception as error:  # noqa: BLE001 - whatever a control of Gradio's says to a value it does not take
             log.info("callback %d was called with wrong values: %s", call.fn_index, error)
             return refusal(422, "A control of the page does not take this value.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Generic, TypeVar
@@ -13,12 +12,12 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
-from apps.visitors import LOCAL
-from studio.errors import Cancelled, NotFound, QueueFull
+from studio.admission import Admission
+from studio.errors import Cancelled, NotFound
 from studio.jobs import Snapshot
 from studio.library import Artifact
+from studio.limits import LOCAL
 from studio.studio import Studio
-from studio.train.runs import Run
 
 T = TypeVar("T")
 
@@ -52,11 +51,6 @@ def own_artifact(studio: Studio, id: str, owner: str) -> Artifact:
     return artifact
 
 
-def own_run(studio: Studio, id: str, owner: str) -> Run:
-    """Raises NotFound, also for another's run."""
-    return studio.runs.get(id, seen_by(studio, owner))
-
-
 class Bulkhead:
     """Bounds one kind of work, so that it never takes the threads or the memory that answer everybody else.
 
@@ -68,26 +62,16 @@ class Bulkhead:
     """
 
     def __init__(self, what: str, *, places: int, waiting: int, each: int) -> None:
-        self._what = what
-        self._most = places + waiting
-        self._each = each
-        self._owners: Counter[str] = Counter()
+        self._admission = Admission(places + waiting, each, f"Too many {what} are waiting.")
         self._places = asyncio.Semaphore(places)
         self._working: set[asyncio.Future[Any]] = set()
 
     @asynccontextmanager
     async def place(self, owner: str) -> AsyncIterator[None]:
         """Waits for a turn, in order. Raises QueueFull instead where too much waits already."""
-        if self._owners.total() >= self._most or self._owners[owner] >= self._each:
-            raise QueueFull(f"Too many {self._what} are waiting.", "Try again in a moment.")
-        self._owners[owner] += 1
-        try:
+        with self._admission.place("", owner):
             async with self._places:
                 yield
-        finally:
-            self._owners[owner] -= 1
-            if not self._owners[owner]:
-                del self._owners[owner]
 
     async def turn(self, request: Request) -> AsyncIterator[None]:
         """As a route's dependency: the route runs in its turn."""

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from studio import files
 from studio.config import Config
+from studio.limits import LOCAL
 
-LOCAL = "local"
 COOKIE = "studio"
 GONE = f"{COOKIE}=; Path=/; Max-Age=0"
 KEY = "visitors.key"
@@ -76,7 +76,7 @@ class Visitors:
 
 
 class Allowance:
-    """So much for each key: `most` at once, and it comes back at `rate` a second..
+    """So much for each key: `most` at once, and it comes back at `rate` a second.
 
     Args:
         most: what a key may take at once.

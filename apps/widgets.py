@@ -112,11 +112,9 @@ class Busy(QueueFull):
 
 
 def title(job: Snapshot) -> str:
-    """What a job is called where there is little room: its kind and the beginning of its prompt."""
-    prompt = str(getattr(job.task, "prompt", ""))
-    return job.task.kind.capitalize() + (
-        f" \u201c{textwrap.shorten(prompt, 40, placeholder=' …')}\u201d" if prompt else ""
-    )
+    """What a job is called where there is little room: its kind, and its recipe or the beginning of its prompt."""
+    what = str(getattr(job.task, "prompt", getattr(job.task, "recipe", "")))
+    return job.task.kind.capitalize() + (f" \u201c{textwrap.shorten(what, 40, placeholder=' …')}\u201d" if what else "")
 
 
 # ── wiring ───────────────────────────────────────────────────────────────────

@@ -14,10 +14,11 @@ class Admission:
     """Args:
     most: how many may ask for one thing at once.
     each: how many questions of one owner there may be at once.
+    refusal: what is said to whoever comes later.
     """
 
-    def __init__(self, most: int, each: int) -> None:
-        self._most, self._each = most, each
+    def __init__(self, most: int, each: int, refusal: str) -> None:
+        self._most, self._each, self._refusal = most, each, refusal
         self._things: Counter[str] = Counter()
         self._owners: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -27,7 +28,7 @@ class Admission:
         """A place while the block runs. Raises QueueFull."""
         with self._lock:
             if self._things[thing] >= self._most or self._owners[owner] >= self._each:
-                raise QueueFull("This model has more questions to answer already.", "Try again in a moment.")
+                raise QueueFull(self._refusal, "Try again in a moment.")
             self._things[thing] += 1
             self._owners[owner] += 1
         try:

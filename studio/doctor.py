@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from studio import files
 from studio.cards import Card
 from studio.errors import StudioError
 from studio.studio import Studio
@@ -154,7 +154,7 @@ def _machine(studio: Studio) -> Finding:
 
 
 def _disk(studio: Studio) -> Finding:
-    free = shutil.disk_usage(studio.config.home).free
+    free = files.free_bytes(studio.config.home)
     return Finding("disk", free > 2**30, f"{free / 2**30:.1f} GB free for pictures and models")
 
 

@@ -131,12 +131,17 @@ def sweep(folder: Path) -> int:
         for name in left:
             path = Path(root, name)
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+                discard(path)
             else:
                 with suppress(OSError):
                     path.unlink()
             count += 1
     return count
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder that is not wanted any more; what cannot be removed stays unlisted."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
@@ -154,10 +159,15 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def free_bytes(folder: Path) -> int:
+    """Bytes free on the disk that holds the folder, or will hold it."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
 def require_room(folder: Path, size: int, floor: int) -> None:
     """Raises DiskFull where writing `size` bytes would leave less than `floor` bytes free."""
-    place = next((path for path in (folder, *folder.parents) if path.exists()), Path())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     if free - size < floor:
         raise DiskFull(
             f"The disk has {free >> 20} MB left, and {floor >> 20} MB stay free.", "Free some room and try again."

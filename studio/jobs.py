@@ -34,6 +34,7 @@ from studio.tasks import KINDS, Task, parse_task
 log = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+CUT = ("The studio was closed while this ran.", "Run it again.")
 FINISHED = ("done", "failed", "cancelled", "interrupted")
 
 _MIGRATIONS = (
@@ -381,10 +382,10 @@ class Jobs:
             self._served[lane] = [*others[-SERVED:], job.owner]
             return Outcome.of("done", self._execute(job, live))
         except Cancelled:
-            return Outcome.of("interrupted" if self._closing else "cancelled")
+            return Outcome.of("interrupted", error=StudioError(*CUT)) if self._closing else Outcome.of("cancelled")
         except StudioError as error:
             if self._closing and live.cancelled.is_set():  # its worker was ended before it could answer
-                return Outcome.of("interrupted")
+                return Outcome.of("interrupted", error=StudioError(*CUT))
             return Outcome.of("failed", error=error)
         except Exception:  # the job's border: whatever happened, the next job must run
             log.exception("job %s", id_)
@@ -445,7 +446,7 @@ class Jobs:
                 db.execute(
                     "UPDATE job SET state = 'interrupted', finished = ?, message = ?, hint = ? "
                     "WHERE app = ? AND state = 'running'",
-                    (time.time(), "The studio was closed while this ran.", "Run it again.", app),
+                    (time.time(), *CUT, app),
                 )
                 db.execute("UPDATE job SET app = ? WHERE app = ? AND state = 'queued'", (self._app, app))
 

@@ -259,12 +259,12 @@ class Library:
         with self._db.transaction() as db:
             db.execute("UPDATE artifact SET kept = 0 WHERE id = ?", (id,))
 
-    def made_from(self, asset: str, limit: int = 24) -> tuple[Artifact, ...]:
-        """Kept artifacts that read this asset, newest first."""
+    def made_from(self, asset: str, owner: str, limit: int = 24) -> tuple[Artifact, ...]:
+        """An owner's kept artifacts that read this asset, newest first."""
         rows = self._db.rows(
             "SELECT artifact.* FROM artifact JOIN parent ON parent.artifact = artifact.id "
-            "WHERE parent.asset = ? AND kept = 1 ORDER BY created DESC LIMIT ?",
-            (asset, limit),
+            "WHERE parent.asset = ? AND owner = ? AND kept = 1 ORDER BY created DESC LIMIT ?",
+            (asset, owner, limit),
         )
         return tuple(self._artifact(row) for row in rows)
 
@@ -296,7 +296,7 @@ class Library:
         return next((float(row["created"]) for row in self._db.rows(query)), 0.0)
 
     def lineage(self, id: str, depth: int = 8) -> Ancestry:
-        """The artifact, what it was made from, and what made those, `depth` generations back."""
+        """The artifact, what it was made from, and what of its owner's made those, `depth` generations back."""
         artifact = self.get(id)
         parents = tuple((asset, self._maker(asset, artifact, depth)) for asset in artifact.parents)
         return Ancestry(artifact, parents)
@@ -306,8 +306,8 @@ class Library:
     def _maker(self, asset: Asset, child: Artifact, depth: int) -> Ancestry | None:
         rows = self._db.rows(
             "SELECT artifact.id FROM artifact JOIN output ON output.artifact = artifact.id "
-            "WHERE output.asset = ? AND artifact.created < ? ORDER BY artifact.created DESC LIMIT 1",
-            (asset.id, child.created),
+            "WHERE output.asset = ? AND owner = ? AND artifact.created < ? ORDER BY artifact.created DESC LIMIT 1",
+            (asset.id, child.owner, child.created),
         )
         return self.lineage(rows[0]["id"], depth - 1) if rows and depth > 0 else None
 

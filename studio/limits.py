@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from studio.config import Mode
 
-MB, GB = 2**20, 2**30
+MIB, GIB = 2**20, 2**30  # bytes
 LOCAL = "local"
 
 
@@ -40,21 +40,21 @@ class Limits:
     explores: int = 12
     explores_each: int = 12
     explore_s: float = 600.0
-    floor: int = 64 * MB
+    floor: int = 64 * MIB
 
 
 _PUBLIC = Limits(
     jobs_each=2,
     uploads_each=100,
-    bytes_each=500 * MB,
+    bytes_each=500 * MIB,
     uploads=5_000,
-    bytes=8 * GB,
+    bytes=8 * GIB,
     runs_each=4,
     minutes=60.0,
     explores=6,
-    explores_each=4,
+    explores_each=3,
     explore_s=90.0,
-    floor=1 * GB,
+    floor=1 * GIB,
 )
 
 LIMITS: Mapping[Mode, Limits] = {"local": Limits(), "space": _PUBLIC, "kiosk": _PUBLIC}

@@ -127,7 +127,8 @@ class Studio:
         )
         self.trainings = Trainings(self.runs, self.jobs, self.store, self.require, self.limits)
         self._clock = Clock(config.home / "clock.json", max(self.jobs.newest(), self.library.newest()))
-        self._questions = Admission(self.limits.explores, self.limits.explores_each)
+        refusal = "This model has more questions to answer already."
+        self._questions = Admission(self.limits.explores, self.limits.explores_each, refusal)
         self._closing = threading.Event()
 
     def start(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ class Trainings:
         self._store = store
         self._require = require
         self._limits = limits if limits is not None else Limits()
+        self._changing = threading.Lock()  # a record and its job change together
 
     def begin(
         self,
@@ -98,7 +100,10 @@ class Trainings:
         Raises NotFound, NotAllowed (it is at work, or the budget is more than this mode gives), InvalidTask (no budget,
         or nothing is left to do), QueueFull, DiskFull. The run is as before then.
         """
-        run = self._runs.get(id, owner)
+        with self._changing:
+            return self._proceed(self._runs.get(id, owner), steps, minutes)
+
+    def _proceed(self, run: Run, steps: int | None, minutes: float | None) -> Run:
         if run.state in AT_WORK:
             raise NotAllowed("This run is at work already.", "Pause it first to change it.")
         given = steps is not None or minutes is not None
@@ -107,7 +112,7 @@ class Trainings:
         task = adopt.task_of(run, **({"steps": steps, "minutes": minutes} if given else {}))
         self._bound(task)
         changed = self._runs.update(
-            id, steps=task.steps, minutes=task.minutes, state="waiting", phase="", message="", hint=""
+            run.id, steps=task.steps, minutes=task.minutes, state="waiting", phase="", message="", hint=""
         )
         return self._queue(changed, task, before=run)
 
@@ -117,10 +122,10 @@ class Trainings:
         Raises NotFound, NotAllowed.
         """
         run = self._runs.get(id, owner)
-        job = self._job(id)
-        if job is None and run.state == "running":
-            raise NotAllowed("This run is trained by another program.", "Stop it there, with Ctrl-C.")
-        if job is not None:
+        jobs = self.unfinished(id)
+        if not jobs and run.state == "running":
+            raise NotAllowed("This run is trained by another program.", "Stop it there.")
+        for job in jobs:
             self._jobs.cancel(job.id)
         return self._runs.get(id)
 
@@ -131,15 +136,18 @@ class Trainings:
 
         Raises NotFound, NotAllowed, DiskFull, IntegrityError.
         """
+        run = self._runs.get(id, owner)
         self._require("import")
-        return adopt.adopt(self._store, self._runs.get(id, owner), self._runs.model(id), title, pictures=pictures)
+        return adopt.adopt(self._store, run, self._runs.model(id), title, pictures=pictures)
 
     def settle(self, job: Snapshot) -> None:
         """Makes the record of a run agree with its job, which has ended: the trainer may not have been able to write
-        (a full disk, a kill), or it never began. Raises DiskFull."""
+        (a full disk, a kill), or it never began. Where the run goes on in another job, nothing. Raises DiskFull."""
         if not isinstance(job.task, Train):
             return
-        with suppress(NotFound):
+        with self._changing, suppress(NotFound):
+            if any(other.id != job.id for other in self.unfinished(job.task.run)):
+                return
             state = ENDED[job.state]
             self._runs.settle(job.task.run, state=state, phase="", message=job.message, hint=job.hint, worker="")
 
@@ -177,8 +185,9 @@ class Trainings:
                 f"A training may take {most:g} minutes in all here.", f"Give a budget of at most {most:g} minutes."
             )
 
-    def _job(self, id: str) -> Snapshot | None:
-        return next((one for one in self._jobs.active() if getattr(one.task, "run", None) == id), None)
+    def unfinished(self, id: str) -> list[Snapshot]:
+        """The jobs of a run; two when it goes on before the trainer that was paused has ended."""
+        return [one for one in self._jobs.active() if getattr(one.task, "run", None) == id]
 
     def _queue(self, run: Run, task: Train, before: Run | None = None) -> Run:
         try:

@@ -306,6 +306,7 @@ def test_closing_interrupts_what_runs_and_keeps_what_waits(tmp_path, work):
     waiting = jobs.submit(TASK, "card")
     jobs.close()
     assert jobs.get(running.id).state == "interrupted"
+    assert jobs.get(running.id).message == "The studio was closed while this ran."  # all that a page has to show
     assert jobs.get(waiting.id).state == "queued"
 
 

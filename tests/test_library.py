@@ -125,6 +125,19 @@ def test_lineage_goes_back_to_what_was_brought_in(library):
     assert (origin.id, nobody) == (start.id, None)
 
 
+def test_relatives_of_a_picture_that_two_owners_made_alike_are_each_their_own(library):
+    first, second = (generated(library, owner=owner).outputs[0] for owner in "ab")
+    assert first.id == second.id
+    used = library.add(Detect(image=first.id), "detector", "", Result(), owner="a")
+    cut = library.add(Segment(image=first.id, points=((1, 1, 1),)), "sam", "", Result(masks=(HALF,)), owner="c")
+    assert library.made_from(first.id, "a") == (used,)
+    assert library.made_from(first.id, "b") == ()
+    ((_, maker),) = library.lineage(used.id).parents
+    assert maker.artifact.owner == "a"
+    ((_, maker),) = library.lineage(cut.id).parents
+    assert maker is None
+
+
 def test_delete_takes_the_files_unless_something_else_uses_them(library):
     first = generated(library)
     picture = first.outputs[0]

@@ -1,4 +1,7 @@
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -151,6 +154,75 @@ def test_a_run_whose_trainer_could_not_write_its_end_can_go_on(lab, runs, traine
     trainer.end = None
     lab.proceed(run.id)
     assert state_of(runs, run.id, "running") == "running"
+
+
+class Leaving(Trainer):
+    """Has written that it is paused, and takes its time to go."""
+
+    def __init__(self, runs):
+        super().__init__(runs)
+        self.may_go = threading.Event()
+
+    def __call__(self, job, live):
+        try:
+            super().__call__(job, live)
+        finally:
+            self.may_go.wait(20)
+
+
+@pytest.fixture
+def leaving(runs):
+    trainer = Leaving(runs)
+    jobs, trainings = started(runs, trainer)
+    run = begin(trainings)
+    assert state_of(runs, run.id, "running") == "running"
+    trainings.pause(run.id)
+    assert state_of(runs, run.id, "paused") == "paused"
+    yield trainer, jobs, trainings, run.id
+    trainer.may_go.set()
+    jobs.close()
+
+
+def test_a_run_that_goes_on_before_its_trainer_has_gone_is_not_paused_with_it(leaving, runs):
+    trainer, jobs, trainings, id_ = leaving
+    trainings.proceed(id_)
+    seen = []
+    settle, trainer.end = trainings.settle, None
+    jobs._on_end = lambda job: (settle(job), seen.append(runs.get(id_).state))
+    trainer.may_go.set()
+    assert state_of(runs, id_, "running") == "running"
+    assert seen == ["waiting"]
+
+
+def test_a_run_that_goes_on_before_its_trainer_has_gone_can_be_paused_again(leaving, runs):
+    trainer, jobs, trainings, id_ = leaving
+    trainings.proceed(id_)
+    trainings.pause(id_)
+    trainer.may_go.set()
+    end = time.monotonic() + 20
+    while jobs.active() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [job.state for job in jobs.history()] == ["cancelled", "cancelled"]
+    assert runs.get(id_).state == "paused"
+
+
+def test_a_run_that_is_continued_twice_at_once_goes_on_once(lab, runs, monkeypatch):
+    run = begin(lab)
+    assert state_of(runs, run.id, "running") == "running"
+    lab.pause(run.id)
+    assert state_of(runs, run.id, "paused") == "paused"
+    both, get = threading.Barrier(2), runs.get
+
+    def looked(*args):
+        found = get(*args)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        return found
+
+    monkeypatch.setattr(runs, "get", looked)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(lab.proceed, run.id) for _ in range(2)]
+    assert sorted(type(one.exception()) is NotAllowed for one in answers) == [False, True]
 
 
 def test_a_refused_continuation_leaves_the_run_as_it_was(runs, trainer):

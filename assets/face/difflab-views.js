@@ -31,7 +31,7 @@ studio.difflab.samplers = ({ state, ask, isFlow, labels, reseed, button, busy })
       const canvas = h("canvas", { class: "pixelated difflab-band", width: one.side * COUNT, height: one.side, role: "img", "aria-label": `${NAMES[one.method]}, ${one.steps} steps` });
       canvas.getContext("2d").drawImage(one.sprite, 0, one.k * one.side, one.side * COUNT, one.side, 0, 0, one.side * COUNT, one.side);
       const away = one.method !== "ddpm" && one.away > 0 ? `, away ${(100 * one.away).toFixed(1)} %` : "";
-      return h("div", { class: "difflab-line" }, h("div", { class: "num" }, h("strong", {}, `${NAMES[one.method]}, ${one.steps} step${one.steps > 1 ? "s" : ""}`), h("div", { class: "small muted" }, `${studio.seconds(one.seconds)}${away}`)), canvas);
+      return h("div", { class: "difflab-line" }, h("div", { class: "num" }, h("strong", {}, `${NAMES[one.method]}, ${studio.count(one.steps, "step")}`), h("div", { class: "small muted" }, `${studio.seconds(one.seconds)}${away}`)), canvas);
     }));
   };
   const element = h("div", { class: "difflab-view" });

@@ -70,8 +70,7 @@ class Bench:
             return card
         choice = self.verdicts.get(card.id, fingerprint)
         if choice is not None:
-            name = f"{choice.runtime}-{choice.precision}"
-            return card if name == OWN[card.engine] else self._told(card, fingerprint, name) or card
+            return card if choice.key == OWN[card.engine] else self._told(card, fingerprint, choice.key) or card
         if card.engine != "yolo" and self._ships_graphs(card, folder):
             return _with(card, Place("onnxruntime", "fp32", None, self._cache))
         return card
@@ -108,11 +107,11 @@ class Bench:
         Raises OutOfMemory, Unsupported.
         """
         rows = self._rows(card, fingerprint)
-        best = verdict.choose(rows).key if verdict.reference(rows) is not None else ""
-        made = plan.plan(plan.anatomy(card, folder), budget, side, self._device.features, _lost(rows), best)
-        name = f"{made.runtime}-{made.precision}"
-        known = {row.key: row for row in rows if row.is_measured}
-        return replace(made, quality=self._sentences(rows)[name] if name in known else plan.unmeasured(made.precision))
+        features, best = self._device.features, verdict.best_key(rows)
+        made = plan.plan(plan.anatomy(card, folder), budget, side, features, _lost(rows), best)
+        is_measured = any(row.key == made.key and row.is_measured for row in rows)
+        quality = self._sentences(rows)[made.key] if is_measured else plan.unmeasured(made.precision)
+        return replace(made, quality=quality)
 
     def follow(self, card: Card, folder: Path, fingerprint: str, wanted: Plan, on_step: OnStep | None = None) -> Plan:
         """Makes what a plan says the model's default on this device, and returns it; converts the model where that is
@@ -120,13 +119,12 @@ class Bench:
 
         Raises as a conversion and a comparison do, OutOfMemory where no plan is left, and what `on_step` raises.
         """
-        name = f"{wanted.runtime}-{wanted.precision}"
         if wanted.quality and wanted.quality == plan.unmeasured(wanted.precision):
-            self.compare(card, folder, fingerprint, [name], runs=1, anyway=True, on_step=on_step)
+            self.compare(card, folder, fingerprint, [wanted.key], runs=1, anyway=True, on_step=on_step)
             again = self.planned(card, folder, fingerprint, wanted.budget, wanted.side)
             return self.follow(card, folder, fingerprint, again, on_step)
-        if self._is_converted(card, name):
-            convert.make(card, folder, fingerprint, name, self.variants, on_step)
+        if self._is_converted(card, wanted.key):
+            convert.make(card, folder, fingerprint, wanted.key, self.variants, on_step)
         numbers = {"peak_mb": wanted.peak >> 20, "budget_mb": wanted.budget >> 20}
         self.verdicts.put(card.id, Choice(wanted.runtime, wanted.precision, fingerprint, str(wanted), numbers))
         return wanted

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PARAMETERS = 70e9
 BASELINE_BYTES = 140e9  # fp16
 
 

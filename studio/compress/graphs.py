@@ -200,8 +200,3 @@ def refuse_quantized(model: onnx.ModelProto, title: str) -> None:
     """Raises Unsupported for a graph that is quantized already: doing it twice loses twice."""
     if is_quantized(model):
         raise Unsupported(f"{title} is quantized already.", "Start from its full-precision version.")
-
-
-def nodes(model: onnx.ModelProto) -> Iterator[str]:
-    """Operator names, each once."""
-    yield from sorted({node.op_type for node in model.graph.node})

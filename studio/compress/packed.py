@@ -79,20 +79,6 @@ def stored(file: Path) -> Iterator[tuple[str, Packed]]:
         raise IntegrityError(f"{file.name} cannot be read.", "Convert the model again.") from error
 
 
-def plan_of(file: Path) -> dict[str, Scheme]:
-    """How each array of a file is stored. Raises IntegrityError."""
-    return {name: packed.scheme for name, packed in stored(file)}
-
-
-def is_packed(file: Path) -> bool:
-    """Whether a file is one of ours, by its header."""
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            return (opened.metadata() or {}).get(MARK) == FORMAT
-    except (OSError, SafetensorError):
-        return False
-
-
 def _note(packed: Packed) -> str:
     return f"{packed.scheme} {','.join(map(str, packed.shape))} {packed.exponent}"
 

@@ -120,6 +120,10 @@ class Plan:
     budget: int
     quality: str = ""
 
+    @property
+    def key(self) -> str:
+        return f"{self.runtime}-{self.precision}"
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "peak_mb": round(self.peak / MB)}
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from studio.errors import InvalidTask, Unsupported
+from studio.errors import InvalidTask
 from studio.ops.boxes import iou_matrix
 from studio.ops.metrics import Found, Truth, mean_average_precision
 
@@ -102,17 +102,6 @@ def output_error(reference: ArrayLike, answer: ArrayLike) -> float:
     return distance / scale if scale else (0.0 if distance == 0 else math.inf)
 
 
-def layer_errors(weights: Mapping[str, ArrayLike], stored: Mapping[str, ArrayLike]) -> dict[str, float]:
-    """Relative error of each array's own values, by name: which layers a precision hurts."""
-    return {name: output_error(array, stored[name]) for name, array in weights.items() if name in stored}
-
-
-def refuse_nan(values: ArrayLike, what: str) -> None:
-    """Raises Unsupported where an output holds NaN or infinity: such a variant is never offered."""
-    if not np.isfinite(np.asarray(values)).all():
-        raise Unsupported(f"{what} produced NaN in this precision.", "Choose more bits.")
-
-
 # ── pictures ─────────────────────────────────────────────────────────────────
 
 
@@ -140,13 +129,6 @@ def ssim(reference: Picture, answer: Picture) -> float:
     both = _blur(wanted * got) - mean_a * mean_b
     parts = ((2 * mean_a * mean_b + c1) * (2 * both + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     return float(parts.mean())
-
-
-def difference(reference: Picture, answer: Picture, gain: float = 4.0) -> Picture:
-    """Where two pictures differ: the largest channel difference times `gain`, uint8 (H, W), 0 for none."""
-    wanted, got = _pair(reference, answer)
-    apart = np.abs(got - wanted)
-    return np.clip((apart.max(axis=2) if apart.ndim == 3 else apart) * gain, 0, 255).astype(np.uint8)
 
 
 def pictures(reference: Sequence[Picture], answers: Sequence[Picture]) -> dict[str, float]:

@@ -26,7 +26,6 @@ Pixels = NDArray[np.uint8]
 EXAMPLES = ROOT / "assets" / "examples"
 LEAST_SIDE = 8  # px; a smaller picture shows a network nothing
 SCENE_SIDE = 320
-CALIBRATION = 24  # pictures; more change nothing that can be measured
 COMPARED = 8  # pictures that variants are compared on
 COUNTED = 64  # where average precision is counted: of 8 scenes most classes show one thing, and no variant differs
 SEED = 20_000  # no training drew its scenes from here

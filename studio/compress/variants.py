@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +120,7 @@ class Variants:
         """Deletes all variants of a model, which is gone itself; returns the bytes freed."""
         freed = self.bytes(card_id) if card_id else 0
         if card_id:
-            _discard(self._root / card_id)
+            files.discard(self._root / card_id)
         return freed
 
     @contextlib.contextmanager
@@ -137,15 +136,15 @@ class Variants:
             yield stage
             if self._read(stage) is None:
                 raise IntegrityError(f"The variant {name} is not whole.", "Convert it again.")
-            _discard(place / name)
+            files.discard(place / name)
             files.publish(stage, place / name)
             for other in place.parent.iterdir():  # made from weights that this model no longer has
                 if other != place:
-                    _discard(other)
+                    files.discard(other)
         except OSError as error:
             raise DiskFull(f"{name} could not be saved: {error.strerror}.", "Free some room on the disk.") from error
         finally:
-            _discard(stage)
+            files.discard(stage)
 
     def describe(self, stage: Path, name: str, parts: Mapping[str, PartFile]) -> None:
         """Writes down what the staged folder holds; the last thing before it takes its place."""
@@ -170,7 +169,3 @@ class Variants:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files in a folder, its description aside."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != FACTS)
-
-
-def _discard(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -210,6 +210,11 @@ def choose(rows: Sequence[Row], budget_mb: float | None = None, budget_ms: float
     return min(equals, key=lambda one: (upkeep(one), one.median_ms))
 
 
+def best_key(rows: Sequence[Row]) -> str:
+    """Key of the row to use, empty where nothing was measured."""
+    return choose(rows).key if reference(rows) is not None else ""
+
+
 def upkeep(one: Row) -> float:
     """What a variant takes besides its time, in MB: disk, memory at most, and the waiting at the start."""
     parts = (one.bytes / 2**20, one.peak_mb, START_MB * one.start_s)

@@ -36,6 +36,10 @@ class Choice:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     at: float = 0.0
 
+    @property
+    def key(self) -> str:
+        return f"{self.runtime}-{self.precision}"
+
 
 class Verdicts:
     """The defaults of this device. Several apps may share one home.

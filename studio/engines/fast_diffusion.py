@@ -56,7 +56,7 @@ class FastDiffusion:
         self._budget = device.memory
         self.on_question: Callable[[Mapping[str, Floats]], None] | None = None
         if place is None:
-            raise Unsupported(f"{card.title} was not converted for the fast path.", "Convert it in Compress.")
+            raise Unsupported(f"{card.title} was not converted for the fast path.", "Convert it first.")
         self._card = card
         self._name = f"{place.runtime}-{place.precision}"
         self._anatomy = anatomy(card, folder)

@@ -5,15 +5,14 @@ Nothing of a file is run. Readers that trust their input (onnx, gguf, torch) wor
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.errors import DiskFull, IntegrityError, NotFound, UnsafeFile, Unsupported
+from studio.files import is_full
 from studio.intake import child, detectors, pickles
 from studio.intake.pipelines import INDEX, PARTS, check_pipeline, read_json, weights_of
 from studio.intake.recognise import Finding, recognise
@@ -69,7 +68,7 @@ REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "hdf5": ("is a Keras/HDF5 file, which can hold code", _OTHER),
     "numpy": ("is a numpy array, not a model", _OTHER),
     "tflite": ("is a TensorFlow Lite file, for which there is no engine", "Export it as ONNX."),
-    "picture": ("is a picture, not a model", "Use it in Generate, Detect or Segment instead."),
+    "picture": ("is a picture, not a model", "Use it as a picture instead."),
     "pointer": ("is a Git LFS pointer, not the file itself", "Fetch it with git lfs pull, or download it again."),
     "unknown": ("is of no kind the studio knows", _OTHER),
 }
@@ -116,13 +115,13 @@ def bring(source: Path, out: Path, tick: Tick = None, names: Sequence[str] = ())
     try:
         found = HANDLERS[kind](source, out, tick)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise DiskFull("The disk is full; nothing was imported.", "Free some space and try again.") from error
         raise IntegrityError(f"{source.name} cannot be read: {error.strerror}.", "Check the file.") from error
     if found.engine == "yolo":
         return detectors.settled(found, out, names, tick)
     if names:
-        raise Unsupported(f"{source.name} is no detector, so it has no classes to name.", "Import it without names.")
+        raise Unsupported(f"{source.name} is not a detector, so it has no classes to name.", "Import it without names.")
     if found.kind == "sam-custom" and not (out / "config.json").is_file():
         raise Unsupported(
             f"{source.name} is a Segment Anything network of a size of its own, without its config.json.",
@@ -321,8 +320,3 @@ HANDLERS: dict[str, Handler] = {
     "diffusers": _diffusers,
     "folder": _folder,
 }
-
-
-def discard(folder: Path) -> None:
-    """Removes a folder that is not wanted any more; what cannot be removed stays unlisted."""
-    shutil.rmtree(folder, ignore_errors=True)

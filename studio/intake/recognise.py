@@ -9,6 +9,7 @@ from typing import Any
 
 from studio.intake.safeheader import Tensor
 from studio.ops import lora
+from studio.ops.words import count
 
 Tensors = Mapping[str, Tensor]
 
@@ -110,8 +111,8 @@ def _textual_inversion(tensors: Tensors) -> Finding | None:
     shape = next(iter(tensors.values())).shape
     base = "SDXL" if "clip_g" in tensors else lora.BASES.get(shape[-1] if shape else 0, "an unknown base")
     words = [name for name in tensors if name.startswith("<")]
-    count = shape[0] if len(shape) == 2 else 1
-    text = f"A textual inversion for {base}, {count} vector{'s' * (count != 1)}"
+    vectors = count(shape[0] if len(shape) == 2 else 1, "vector")
+    text = f"A textual inversion for {base}, {vectors}"
     text += f": {', '.join(words[:4])}." if words else "."
     options = {"base": base, "tokens": words, "file": "model.safetensors"}
     return Finding("textual-inversion", "textual-inversion", ("generate",), text, options)

@@ -72,12 +72,6 @@ def xywh_to_xyxy(boxes: Floats) -> Floats:
     return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32, copy=False)
 
 
-def xyxy_to_xywh(boxes: Floats) -> Floats:
-    """x1 y1 x2 y2 -> centre x, centre y, width, height, any unit."""
-    low, high = boxes[..., :2], boxes[..., 2:4]
-    return np.concatenate([(low + high) / 2, high - low], axis=-1).astype(np.float32, copy=False)
-
-
 def clip(boxes: Floats, height: int, width: int) -> Floats:
     """Boxes cut to the picture; one that lay outside gets no area."""
     limit = np.array([width, height, width, height], np.float32)

@@ -48,11 +48,6 @@ def union(masks: Masks) -> Mask:
     return np.asarray(np.any(np.asarray(masks), axis=0))
 
 
-def difference(mask: Mask, *others: Mask) -> Mask:
-    """What is in `mask` and in none of the others."""
-    return mask & ~union(others) if others else mask.copy()
-
-
 def iou(a: Mask, b: Mask) -> float:
     """Intersection over union, 0..1; two empty masks are alike: 1."""
     joined = np.count_nonzero(a | b)

@@ -146,20 +146,6 @@ def ddim_step(
     return moved if noise is None or sigma == 0 else moved + sigma * noise
 
 
-# ── flow ─────────────────────────────────────────────────────────────────────
-# Time u runs from 0 (the picture) to 1 (noise) along the straight line between them.
-
-
-def flow_point(clean: Array, noise: Array, u: Array | float) -> Array:
-    """x_u = (1 - u) x_0 + u noise; its velocity is noise - x_0 all the way."""
-    return (1 - np.asarray(u)) * clean + np.asarray(u) * noise
-
-
-def flow_clean(x: Array, velocity: Array, u: float) -> Array:
-    """Where the straight line through x_u with this velocity meets u = 0."""
-    return x - u * velocity
-
-
 # ── guidance ─────────────────────────────────────────────────────────────────
 
 

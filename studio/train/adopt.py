@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from studio.cards import Card, Source
 from studio.errors import IntegrityError
-from studio.intake.convert import discard
+from studio.files import discard
 from studio.tasks import Train, make_task
 from studio.train.recipe import Recipe
 from studio.train.runs import Run

@@ -406,6 +406,6 @@ def _all_finite(parts: Any) -> bool:
 
 
 def _no_room(error: OSError, what: str) -> StudioError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if files.is_full(error):
         return DiskFull(f"{what}: the disk is full.", "Free some room, then continue the training.")
     return StudioError(f"{what}: {error.strerror}.", "Look at the studio's folder, then continue the training.")

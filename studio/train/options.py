@@ -7,7 +7,7 @@ A lab subclasses `Options` in its own light file and adds what its networks need
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,7 +16,6 @@ from studio.errors import InvalidTask
 Optimizer = Literal["Adam", "AdamW", "SGD", "RMSprop"]
 Schedule = Literal["ConstantLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR", "ExponentialLR"]
 Augmentation = Literal["flip", "rotate", "shift", "scale", "crop", "colour", "mixup", "cutout"]
-AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 
 
 class Options(BaseModel):

@@ -121,7 +121,7 @@ class Runs:
                     "state": "interrupted",
                     "phase": "",
                     "message": "The studio was closed while this trained.",
-                    "hint": "Continue goes on from its last checkpoint.",
+                    "hint": "It can go on from its last checkpoint.",
                 }
             )
         return run

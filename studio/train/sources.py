@@ -84,11 +84,16 @@ def read(
     )
 
 
+def uploads(home: Path) -> Path:
+    """The folder of the zips that were brought in."""
+    return home / UPLOADS
+
+
 def upload_path(home: Path, id_: str) -> Path:
     """Where the page keeps an uploaded zip. Raises InvalidTask for what is no id."""
     if not id_.isalnum():
         raise InvalidTask("There is no such upload.", "Choose the zip again.")
-    return home / UPLOADS / f"{id_}.zip"
+    return uploads(home) / f"{id_}.zip"
 
 
 # ── the shipped stickers ─────────────────────────────────────────────────────

@@ -7,7 +7,6 @@ arrives, can be cancelled between two chunks, and becomes visible only when it i
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import time
@@ -252,7 +251,7 @@ def translated(repo: str, endpoint: str, partial: Path | None = None) -> Iterato
             said = "The connection to Hugging Face broke.", "What is here is kept; try again."
         raise DownloadError(*said) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not files.is_full(error):
             raise DownloadError(f"The download could not be written: {error}.", "Check the cache folder.") from error
         if partial is not None:
             partial.unlink(missing_ok=True)

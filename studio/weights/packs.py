@@ -8,7 +8,6 @@ A pack is read from front to back into a hidden folder. Nothing of it is listed 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -111,7 +110,7 @@ def unpack(store: Store, file: Path, tick: convert.Tick = None) -> list[Card]:
             stages: dict[str, Path] = {}
             for card in manifest.cards:
                 stages[card.id] = store.stage()
-                stack.callback(convert.discard, stages[card.id])
+                stack.callback(files.discard, stages[card.id])
             first = next(iter(stages.values()))
             make_room(first, sum(entry.size for entry in manifest.files.values()), file.name)
             _extract(tar, file, manifest, stages, tick)
@@ -127,12 +126,12 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
     try:
         tar = tarfile.open(file, mode="r:")  # noqa: SIM115 - two kinds of failure, told apart
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise Unsupported(f"{file.name} is not a model pack.", "Choose a file made with Pack.") from error
+        raise Unsupported(f"{file.name} is not a model pack.", "Choose a pack of the studio.") from error
     with tar:
         try:
             yield tar
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if files.is_full(error):
                 raise DiskFull("The disk is full; nothing was unpacked.", "Free some space and retry.") from error
             raise IntegrityError(f"{file.name} is cut off or damaged.", "Copy the pack again.") from error
 
@@ -140,7 +139,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
 def _manifest(tar: tarfile.TarFile, file: Path) -> Manifest:
     member = tar.next()
     if member is None or member.name != MANIFEST or not member.isreg() or member.size > MAX_MANIFEST:
-        raise Unsupported(f"{file.name} is not a model pack: it has no manifest.", "Choose a file made with Pack.")
+        raise Unsupported(f"{file.name} is not a model pack: it has no manifest.", "Choose a pack of the studio.")
     try:
         found: Any = json.loads(_data(tar, member).read())
         manifest = Manifest.model_validate(found)

@@ -5,7 +5,6 @@ One file is the business of `fetch`; here are the many files of a card.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, StudioError, Unsupported
+from studio.files import free_bytes
 from studio.intake import convert
 from studio.intake.pipelines import INDEX, check_pipeline
 from studio.weights.fetch import Hub, Listing, RemoteFile
@@ -169,12 +169,6 @@ def make_room(folder: Path, needed: int, title: str) -> None:
             f"{title} needs {needed / 1e6:.0f} MB, but the disk has {free / 1e6:.0f} MB free.",
             "Remove models you do not need.",
         )
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk that holds the folder, or will hold it."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
 
 
 def size_of(path: Path) -> int:

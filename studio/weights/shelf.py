@@ -9,7 +9,6 @@ from pathlib import Path
 from studio import files
 from studio.cards import Card, read_cards
 from studio.errors import CardError
-from studio.intake.convert import discard
 from studio.weights.cardfile import to_toml
 
 CARD = "card.toml"
@@ -72,4 +71,4 @@ class Shelf:
         if self.path(id_).exists():
             hidden = files.draft(self.path(id_), "bin")
             os.replace(self.path(id_), hidden)
-            discard(hidden)
+            files.discard(hidden)

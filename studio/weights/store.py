@@ -18,6 +18,7 @@ from studio.cards import Card, Source, load_cards
 from studio.compress.variants import Variants
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
+from studio.files import discard
 from studio.intake import convert, detectors
 from studio.intake.recognise import Finding
 from studio.weights import pull
@@ -221,7 +222,7 @@ class Store:
             self._shelf.remove(card.id)
             self._shelf.publish(stage, card.id)
         finally:
-            convert.discard(stage)
+            discard(stage)
         pull.give_up(self._hub, card, record, ())
         return record.model_copy(update={"place": "home", "files": files})
 
@@ -251,6 +252,7 @@ class Store:
             return self.name_classes(twin, names) if names else twin
         stage = self._shelf.stage()
         try:
+            pull.make_room(stage, _to_copy(source), source.name)
             found = convert.bring(source, stage, tick, names)
             extra = {"kind": found.kind, **({"origin": origin} if origin else {})}
             card = Card(
@@ -267,12 +269,12 @@ class Store:
             )
             return self._list(stage, card, survey(stage), origin)
         finally:
-            convert.discard(stage)
+            discard(stage)
 
     def name_classes(self, card: Card, names: Sequence[str]) -> Card:
         """Gives the classes of an imported detector their names. Raises NotAllowed, CardError, and as `path`."""
         if card.source.kind != "imported" or card.engine != "yolo":
-            raise NotAllowed(f"{card.title} is no detector of yours.", "Only an imported detector's classes are named.")
+            raise NotAllowed(f"{card.title} is not a detector that was imported.", "Name the classes of one that was.")
         finding = Finding(str(card.options.get("kind", "")), card.engine, card.tasks, card.summary, card.options)
         settled = detectors.settled(finding, self.path(card), names)
         own = card.model_copy(update={"summary": settled.summary, "options": settled.options})
@@ -484,6 +486,12 @@ def _from_card(folder: Path, card: Card) -> Record | None:
         return None
     files = {name: FileRecord(size=max(size_of(folder / name), 0), sha256=h) for name, h in card.sha256.items()}
     return Record(place="home", files=files, complete=True)
+
+
+def _to_copy(source: Path) -> int:
+    """Bytes that an import may write: of a file, or of a model's folder and the folders of its parts."""
+    files = [source] if source.is_file() else [*source.glob("*"), *source.glob("*/*")]
+    return sum(max(size_of(file), 0) for file in files if file.is_file())
 
 
 def _tree_size(folder: Path) -> int:

@@ -148,7 +148,7 @@ def test_classes_of_an_imported_detector_are_named_now_or_later(call, tmp_path):
     assert "2 classes by name" in call("models", "show", "pets").output
     given = call("models", "import", tmp_path / "pets.onnx", "--classes", "a,b", "--json")
     assert (json.loads(given.output)["id"], json.loads(given.output)["options"]["names"]) == ("pets", ["a", "b"])
-    assert "no detector of yours" in call("models", "names", "classic-faces", "--classes", "coco").output
+    assert "not a detector that was imported" in call("models", "names", "classic-faces", "--classes", "coco").output
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in its file system")

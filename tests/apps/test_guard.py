@@ -147,7 +147,7 @@ def test_the_own_page_may_post(client):
     [
         "/gradio_api/file=/etc/passwd", "/gradio_api/file=pyproject.toml", "/gradio_api/proxy=http://127.0.0.1",
         "/config", "/gradio_api/info", "/monitoring", "/monitoring/summary", "/gradio_api/openapi.json",
-        "/gradio_api/mcp/",
+        "/gradio_api/mcp/", "/gradio_api/run/predict/",
         "/face/fonts/..%2f..%2fpyproject.toml", "/face/asset/../../pyproject.toml", "/face/asset/" + "a" * 64 + ".png",
         "/face/asset/x.png", "/face/job/nothing",
     ],

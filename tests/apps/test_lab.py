@@ -1,9 +1,7 @@
 """The shared panel of the labs: forms out of options, and the wire behind curves, samples and the open model."""
 
 import dataclasses
-import io
 import json
-import zipfile
 
 import gradio as gr
 import numpy as np
@@ -190,29 +188,11 @@ def test_exploring_answers_with_pictures_and_numbers(studio, client, monkeypatch
     assert client.post(f"/face/explore/{run.id}", json={"op": "../x"}).status_code == 400
 
 
-def test_a_zip_is_looked_through_when_it_comes(studio, client):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for k in range(3):
-            archive.writestr(f"{k}.png", pictures.encode_png(np.full((9, 9, 3), k, np.uint8)))
-        archive.writestr("cut.jpg", b"\xff\xd8")
-    found = client.post("/face/pictures", content=buffer.getvalue()).json()
-    assert (found["pictures"], found["unread"], len(found["broken"])) == (3, 1, 1)
-    assert found["fewest"] > 3, "the page says that these are too few"
-    assert found["source"].startswith("upload:")
-    assert client.post("/face/pictures", content=b"no zip").status_code in (400, 404)
-
-
 @pytest.mark.parametrize(("mode", "offered"), [("local", True), ("space", True), ("kiosk", False)])
 def test_a_kiosk_asks_for_no_folder(config, mode, offered):
     studio = Studio(Config(**{**config.model_dump(), "mode": mode}), DEVICE)
     with gr.Blocks():
         assert own(lab.picture_source("data", "digits", studio))["folders"] is offered
-
-
-def test_augmentations_can_be_looked_at(client):
-    answer = client.get("/face/augment", params={"names": "flip,rotate", "data": "digits", "size": 16})
-    assert pictures.decode(answer.content).shape == (64, 128, 3)
 
 
 def test_explanations_are_data_with_a_source_for_each_formula():

@@ -61,6 +61,16 @@ def test_a_page_is_answered_and_costs_only_what_it_changed(client, gradio):
     assert session.blocks_config.fns is gradio.get_blocks().default_config.fns
 
 
+def test_a_lab_whose_recipe_was_cleared_is_answered(client, gradio):
+    blocks = gradio.get_blocks()
+    cleared = [k for k, one in blocks.blocks.items() if str(getattr(one, "elem_id", "")).endswith("-recipe")]
+    changes = [(n, fn) for n, fn in blocks.fns.items() for t in fn.targets if t[0] in cleared and t[1] == "change"]
+    assert len(changes) == 3
+    for number, fn in changes:
+        values = [None if one._id in cleared else getattr(one, "value", None) for one in fn.inputs]
+        assert call(client, gradio, fn_index=number, data=values).status_code == 200
+
+
 def test_sessions_are_bounded_and_end_with_the_visit(gradio):
     held = Sessions(gradio.get_blocks())
     for k in range(sessions.MOST + 50):

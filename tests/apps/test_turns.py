@@ -7,7 +7,7 @@ import time
 import pytest
 from starlette.requests import Request
 
-from apps.turns import Bulkhead, Latest, own_artifact, own_job, own_run
+from apps.turns import Bulkhead, Latest, own_artifact, own_job, seen_by
 from studio.errors import Cancelled, NotFound, QueueFull
 from tests.apps.fakes import fake_studio
 from tests.apps.test_serve import run_elsewhere
@@ -103,6 +103,9 @@ def test_what_is_anothers_is_not_there(tmp_path, mode, seen):
     try:
         job = list(studio.run("starter", {"prompt": "a rocket"}, owner="me"))[-1]
         run = studio.runs.create(recipe="vae", family="vae", title="", owner="me")
+        def own_run(studio, id, owner):
+            return studio.runs.get(id, seen_by(studio, owner))
+
         for find, id_ in ((own_job, job.id), (own_artifact, job.artifact), (own_run, run.id)):
             assert find(studio, id_, "me").owner == "me"
             if seen:

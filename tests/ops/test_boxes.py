@@ -57,9 +57,8 @@ def test_iou_of_known_boxes():
     assert found[3, 3] == 0
 
 
-def test_xywh_and_back():
-    boxes = _random(20)
-    np.testing.assert_allclose(ops.xywh_to_xyxy(ops.xyxy_to_xywh(boxes)), boxes, rtol=1e-5, atol=1e-4)
+def test_xywh_of_a_known_box():
+    assert ops.xywh_to_xyxy(np.array([[5, 6, 4, 2]], np.float32)).tolist() == [[3, 5, 7, 7]]
 
 
 def test_clip():
@@ -85,6 +84,6 @@ def test_nothing_in_nothing_out():
     none = np.zeros(0, np.float32)
     assert ops.nms(EMPTY, none, none.astype(int), 0.5).tolist() == []
     assert ops.iou_matrix(EMPTY, _random(3)).shape == (0, 3)
-    for function in (ops.xywh_to_xyxy, ops.xyxy_to_xywh, lambda boxes: ops.clip(boxes, 5, 5)):
+    for function in (ops.xywh_to_xyxy, lambda boxes: ops.clip(boxes, 5, 5)):
         assert function(EMPTY).shape == (0, 4)
     assert ops.letterbox((10, 20), (32, 32)).to_source(EMPTY).shape == (0, 4)

@@ -199,14 +199,6 @@ def test_learned_variance_equals_diffusers(diffusers, torch):
 # ── flow and guidance ────────────────────────────────────────────────────────
 
 
-def test_a_flow_begins_at_the_picture_and_ends_at_the_noise():
-    clean, mixed = pictures(), pictures()
-    assert np.array_equal(noise.flow_point(clean, mixed, 0.0), clean)
-    assert np.array_equal(noise.flow_point(clean, mixed, 1.0), mixed)
-    x = noise.flow_point(clean, mixed, 0.7)
-    assert np.allclose(noise.flow_clean(x, mixed - clean, 0.7), clean, atol=1e-6)
-
-
 def test_one_euler_step_along_a_straight_line_arrives():
     clean, mixed = pictures(), pictures()
     for steps in (1, 7):

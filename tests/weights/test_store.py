@@ -243,6 +243,14 @@ def test_no_room_is_said_before_the_first_byte(store, fake, monkeypatch):
     assert not any("resolve" in path for _, path, _ in fake.requests)
 
 
+def test_an_import_leaves_room_on_the_disk(store, tmp_path, monkeypatch):
+    file = sam_file(tmp_path / "sam.safetensors")
+    monkeypatch.setattr("studio.weights.pull.free_bytes", lambda _: file.stat().st_size + 2**20)
+    with pytest.raises(DiskFull, match=r"sam\.safetensors needs .* MB, but the disk has"):
+        store.add(file)
+    assert [card for card in store.cards().values() if card.source.kind == "imported"] == []
+
+
 def test_a_pickle_in_a_repository_never_becomes_ready(make, fake):
     fake.add(REPO, {"model.bin8": b"\x80\x02cos\nsystem\n" + b"x" * 300, "config.json": b"{}"})
     store = make()
