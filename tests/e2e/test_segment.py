@@ -38,7 +38,7 @@ def test_a_click_marks_at_once_and_brings_three_masks(window):
     ]
     page.click(f"{CHOICE} >> nth=1")
     assert page.get_attribute(f"{CHOICE} >> nth=1", "aria-pressed") == "true"
-    assert page.inner_text("#segment-marks .marks-choices >> nth=0").startswith("Three readings of your click")
+    assert page.inner_text("#segment-marks .marks-choices >> nth=0").startswith("Three readings")
     assert page.inner_text("#segment-run button").startswith("Cut out again")
     page.click("#segment-marks button:has-text('Clear')")
     page.wait_for_selector("#segment-run button:text-matches('^Cut out(?! again)')")
