@@ -2,7 +2,7 @@
 studio.kinds.compress = ({ root, trigger }) => {
   const { h } = studio;
   const TABS = { generate: "Generate", detect: "Detect", segment: "Segment" };
-  let about = null, now = null, shown = "compare", picked = null, touched = false, chosen = new Set(), job = null, shot = null, problem = null, timer = null, told = "";
+  let about = null, now = null, shown = "compare", picked = null, touched = false, chosen = new Set(), job = null, shot = null, problem = null, timer = null, told = "", seen = null;
   root.className = "face compress";
   const key = "job.compress";
   const here = () => about?.models.find((one) => one.id === now?.id);
@@ -152,6 +152,8 @@ studio.kinds.compress = ({ root, trigger }) => {
     const act = root.contains(document.activeElement) ? document.activeElement.dataset.act : null;
     studio.fill(root, controls(), h("div", { class: "cmp-view" }, switcher(), progress(), content()));
     if (act) root.querySelector(`[data-act="${CSS.escape(act)}"]`)?.focus({ preventScroll: true });
+    if (problem && problem !== seen) root.querySelector('[data-act="anyway"]')?.scrollIntoView({ block: "nearest" });
+    seen = problem;
   };
   draw();
   start();

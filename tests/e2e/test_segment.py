@@ -92,3 +92,13 @@ def test_of_everything_a_segment_is_chosen_on_the_picture(window):
     click(page, 0.1, 0.5)
     page.wait_for_selector(f"{CHOICE}[aria-pressed=true]")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [1440, 1024])
+def test_a_click_does_not_move_the_picture_it_marks(window, width):
+    page = opened(window, width=width)
+    page.wait_for_selector("#segment-marks .marks-hint")
+    top = page.locator("#segment-stage .stage-view").bounding_box()["y"]
+    click(page, 0.5, 0.5)
+    page.wait_for_selector(CHOICE)
+    assert page.locator("#segment-stage .stage-view").bounding_box()["y"] == top
