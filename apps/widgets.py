@@ -345,6 +345,10 @@ def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ("; " if any(isinstance(one, list | tuple) for one in value) else ", ").join(map(_plain, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -73,7 +73,7 @@ def test_a_draft_stays_out_of_the_library(studio):
 def test_wrong_requests_are_refused_before_they_are_queued(studio):
     with pytest.raises(NotFound, match="no model 'nobody'"):
         studio.submit("nobody", {})
-    with pytest.raises(InvalidTask, match="Steps"):
+    with pytest.raises(InvalidTask, match="Steps must be at least 1"):
         studio.submit("paced", {"steps": 0})
     with pytest.raises(NotFound, match="picture"):
         studio.submit("classic-faces", {"image": "f" * 64})

@@ -2,7 +2,7 @@
 studio.kinds.compress = ({ root, trigger }) => {
   const { h } = studio;
   const TABS = { generate: "Generate", detect: "Detect", segment: "Segment" };
-  let about = null, now = null, shown = "compare", picked = null, touched = false, chosen = new Set(), job = null, shot = null, problem = null, timer = null, told = "";
+  let about = null, now = null, shown = "compare", picked = null, touched = false, chosen = new Set(), job = null, shot = null, problem = null, timer = null, told = "", seen = null;
   root.className = "face compress";
   const key = "job.compress";
   const here = () => about?.models.find((one) => one.id === now?.id);
@@ -94,9 +94,13 @@ studio.kinds.compress = ({ root, trigger }) => {
     if (!groups.size) return h("p", { class: "note" }, "Nothing can be measured for this model here.");
     return h("fieldset", { class: "cmp-variants", disabled: Boolean(job) }, h("legend", {}, "Variants"), [...groups].map(([runtime, list]) => h("div", {},
       h("div", { class: "small cmp-runtime" }, h("i", { class: "dot", style: `background:${studio.runtimeHue(runtime)}`, "aria-hidden": "true" }), studio.runtimeTitle(runtime)),
-      families(list).map(([title, some]) => h("div", { class: "cmp-chips" }, title ? h("span", { class: "small muted cmp-family" }, title) : null, some.map(chip))))));
+      families(list).map(([title, some]) => h("div", { class: "cmp-chips" }, title ? h("span", { class: "small muted cmp-family" }, title) : null, h("div", { class: "cmp-chips" }, some.map((one) => chip(one, title))))))));
   };
-  const chip = (one) => h("button", { type: "button", class: "chip", "data-act": `v-${one.key}`, "aria-pressed": String(chosen.has(one.key)), title: sentence(one.key), onclick: () => { chosen.delete(one.key) || chosen.add(one.key); draw(); } }, precisionOf(one.key));
+  const chip = (one, family) => {
+    const name = precisionOf(one.key), short = family && name.startsWith(`${family} `) ? name.slice(family.length + 1) : name;
+    const flip = () => { chosen.delete(one.key) || chosen.add(one.key); draw(); };
+    return h("button", { type: "button", class: "chip", "data-act": `v-${one.key}`, "aria-label": name, "aria-pressed": String(chosen.has(one.key)), title: sentence(one.key), onclick: flip }, short);
+  };
   // What a runtime computes in stands first; ways to store weights follow, each family in a row of its own.
   const FAMILIES = [["", ["float", "activations"]], ["Fewer bits", ["integer"]], ["GGUF", ["gguf"]], ["Palettes", ["palette"]], ["Pruned", ["pruned"]], ["Bits by layer", ["mixed"]]];
   const families = (list) => FAMILIES.map(([title, kinds]) => [title, list.filter((one) => kinds.includes(precision(one.key.slice(one.key.indexOf("-") + 1))?.family || "float"))]).filter(([, some]) => some.length);
@@ -148,6 +152,8 @@ studio.kinds.compress = ({ root, trigger }) => {
     const act = root.contains(document.activeElement) ? document.activeElement.dataset.act : null;
     studio.fill(root, controls(), h("div", { class: "cmp-view" }, switcher(), progress(), content()));
     if (act) root.querySelector(`[data-act="${CSS.escape(act)}"]`)?.focus({ preventScroll: true });
+    if (problem && problem !== seen) root.querySelector('[data-act="anyway"]')?.scrollIntoView({ block: "nearest" });
+    seen = problem;
   };
   draw();
   start();

@@ -92,18 +92,31 @@ const land = (name, frames = 180) => {
   place.focus({ preventScroll: true });
 };
 // A kiosk forgets: after some quiet time the visit ends, and with it what the visitor made and this browser remembers.
+// A countdown says so before; any touch keeps the visit.
+const WARNED_S = 20;
 const watchIdle = (seconds) => {
+  const { h } = studio;
   let last = Date.now();
+  const left = h("span", { class: "num muted", "aria-hidden": "true" });
+  const warning = h("div", { class: "face idle", role: "alert" });
+  const warn = (rest) => {
+    if (rest === null) return warning.replaceChildren();
+    left.textContent = `This page starts over in ${rest} s.`;
+    if (!warning.firstChild) warning.append(h("strong", {}, "Are you still there?"), left, h("button", { type: "button" }, "Keep going"));
+  };
+  document.querySelector(".gradio-container").append(warning);
   for (const name of ["pointerdown", "keydown", "wheel", "touchstart"]) {
-    addEventListener(name, () => { last = Date.now(); }, { passive: true });
+    addEventListener(name, () => { last = Date.now(); warn(null); }, { passive: true });
   }
   setInterval(async () => {
-    if (Date.now() - last < seconds * 1000 || !studio.remembers()) return;
+    const rest = Math.ceil(seconds - (Date.now() - last) / 1000);
+    if (rest > WARNED_S || !studio.remembers()) return warn(null);
+    if (rest > 0) return warn(rest);
     last = Date.now(); // asked again after another such time, where the studio does not answer
     await studio.ask("leave", { method: "POST" });
     studio.forget();
     location.reload();
-  }, 5000);
+  }, 1000);
 };
 studio.kinds.status = ({ root }) => {
   const { h } = studio;

@@ -241,7 +241,7 @@
     ];
     const MISSING = [["Style mixing", "stylegan2", "StyleGAN2"], ["Codes", "infogan", "InfoGAN"], ["Classes", "cgan", "a conditional GAN"], ["Edges to picture", "pix2pix", "pix2pix"]];
     const turn = (next) => { stop(); view = next; draw(); };
-    const LABELS = { gan_samples: "What am I seeing", gan_walk: "What am I seeing", gan_mixing: "What am I seeing", gan_codes: "What am I seeing", gan_classes: "What am I seeing", gan_edges: "What am I seeing", gan_step: "What am I seeing", gan_opinion: "What am I seeing", gan_collapse: "When all look alike", gan_demodulation: "How styles act", gan_game: "The game" };
+    const LABELS = { gan_samples: "What am I seeing?", gan_walk: "What am I seeing?", gan_mixing: "What am I seeing?", gan_codes: "What am I seeing?", gan_classes: "What am I seeing?", gan_edges: "What am I seeing?", gan_step: "What am I seeing?", gan_opinion: "What am I seeing?", gan_collapse: "When all look alike", gan_demodulation: "How styles act", gan_game: "The game" };
     const draw = () => {
       root.className = "face ganlab";
       const there = Boolean(lab.id);

@@ -227,9 +227,11 @@ studio.kinds.watch = ({ root, props }) => {
     h("div", { class: "examples" }, h("button", { type: "button", onclick: () => studio.named[props.bar]?.start() }, "Train with these settings"))));
 
   const left = (seconds) => seconds === null || seconds === undefined ? "" : `, about ${studio.seconds(seconds)} to go`;
+  const PHASES = { looking: "Evaluating on unseen pictures", recording: "Saving the record" };
+  const doing = (phase) => PHASES[phase] || (phase ? phase[0].toUpperCase() + phase.slice(1) : "Loading");
   const WORDS = {
     waiting: () => run.place ? `Waits for another training to end (${run.place} before it).` : "About to start.",
-    running: () => run.step ? `${{ looking: "Evaluating on unseen pictures", recording: "Saving the record" }[run.phase] || "Training"}: step ${studio.number(run.step)} of ${run.steps ? "" : "about "}${studio.number(run.total)}, ${studio.seconds(run.seconds)} so far${left(run.remaining)}` : `${run.phase ? run.phase[0].toUpperCase() + run.phase.slice(1) : "Loading"} …`,
+    running: () => run.step ? `${PHASES[run.phase] || "Training"}: step ${studio.number(run.step)} of ${run.steps ? "" : "about "}${studio.number(run.total)}, ${studio.seconds(run.seconds)} so far${left(run.remaining)}` : `${doing(run.phase)} …`,
     paused: () => !run.step ? "Stopped before it began." : `Paused at step ${studio.number(run.step)}. Continue goes on exactly from here.`,
     damaged: () => "Its record is damaged.",
     interrupted: () => `Interrupted at about step ${studio.number(run.step)}.`,

@@ -98,8 +98,8 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     const list = value.choices || [];
     const fits = Boolean(value.everything) === (mode === "all");
     if (!fits || !list.length) return null;
-    const words = value.everything ? `${studio.count(list.length, "segment")}${chosen.length ? `, ${chosen.length} chosen` : ""}` : list.length > 1 ? `${["", "", "Two", "Three"][list.length] || list.length} readings of your ${box ? "box" : "click"}` : "";
-    return h("div", { class: "marks-choices" }, words ? h("span", { class: "small muted num", role: "status", title: value.everything ? null : "The number is the model's own estimate of overlap" }, words) : null,
+    const words = value.everything ? `${studio.count(list.length, "segment")}${chosen.length ? `, ${chosen.length} chosen` : ""}` : list.length > 1 ? `${["", "", "Two", "Three"][list.length] || list.length} readings` : "";
+    return h("div", { class: "marks-choices" }, words ? h("span", { class: "small muted num", role: "status", title: value.everything ? null : `Of your ${box ? "box" : "click"}. The number is the model's own estimate of overlap` }, words) : null,
       list.length > 1 || value.everything ? h("div", { class: "chips" }, list.slice(0, 120).map(chip)) : null);
   };
 
@@ -109,7 +109,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     const drawn = (points.length || box) && value.artifact && !value.everything && value.masks?.length; // the mask of these marks is there
     studio.named[props.run]?.rename(mode === "all" ? "Find segments" : drawn ? "Cut out again" : "Cut out");
     if (!picture) return root.replaceChildren();
-    const any = points.length || box;
+    const any = points.length || box, hinted = (mode === "all" ? !hasMap() : !any) || note;
     const toggle = (name, label, on, act, title) => h("button", { type: "button", class: `seg ${name}`, "aria-pressed": String(on), title, onclick: act }, label);
     studio.fill(root,
       h("div", { class: "marks-bar" },
@@ -119,8 +119,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
           toggle("minus", "− Not part", sign === 0, () => { sign = 0; draw(); }, "A click marks what does not belong to it")) : null,
         mode !== "all" ? h("button", { type: "button", class: "quiet", disabled: !past.length, onclick: undo }, "Undo") : null,
         mode !== "all" ? h("button", { type: "button", class: "quiet", disabled: !any, onclick: () => change({ points: [], box: null }) }, "Clear") : null),
-      choices(),
-      (mode === "all" ? !hasMap() : !any) || note ? h("div", { class: "small muted marks-hint" }, note || HINTS[mode]) : null);
+      h("div", { class: "marks-line" }, choices(), hinted ? h("div", { class: "small muted marks-hint" }, note || HINTS[mode]) : null));
   });
   const step = (from, to) => { if (from.length) { to.push({ points, box }); ({ points, box } = from.pop()); marked(); } };
   const undo = () => step(past, undone), redo = () => step(undone, past);

@@ -57,7 +57,7 @@ studio.kinds.models = ({ root, trigger }) => {
     if (one.status === "partial") parts.push(`${size(one.here)} of ${size(one.size)} here`);
     if (one.status === "damaged") parts.push(`${one.damaged} is damaged`);
     if (one.runs) parts.push(`needs about ${studio.bytes(one.memory)} memory`);
-    return parts.join(" · ");
+    return parts.join(" · ").replace(/^needs/, "Needs");
   };
   const badges = (one) => [
     one.loaded ? h("span", { class: "badge on num", title: "In memory now" }, `Loaded, ${studio.bytes(one.loaded)}`) : null,
@@ -113,7 +113,7 @@ studio.kinds.models = ({ root, trigger }) => {
         h("button", { type: "button", class: "quiet model-title", "data-act": "open", "aria-expanded": String(open.has(one.id)), onclick: () => toggle(one.id) }, one.title),
         badges(one),
         h("div", { class: "muted" }, one.summary, one.reason ? ` ${one.reason}` : null),
-        h("div", { class: "small num meta" }, meta(one), meta(one) ? " · " : "", one.licence)),
+        h("div", { class: "small num meta" }, meta(one), meta(one) ? " · " : "", one.licence === "unknown" ? "licence unknown" : one.licence)),
       h("div", { class: "side" }, side(one))),
     gauge(one), question(one), outcome(one),
     open.has(one.id) ? more(one, open.get(one.id)) : null);
@@ -181,7 +181,7 @@ studio.kinds.models = ({ root, trigger }) => {
   const input = h("input", { type: "file", class: "sr", tabindex: -1, "aria-hidden": "true", onchange: () => { bring(input.files[0]); input.value = ""; } });
   const brought = (cards) => {
     const [one, ...more] = cards;
-    if (more.length || one.reason) return { text: cards.map((card) => card.reason ? `${card.title}: ${card.reason}` : `${card.title} was added.`).join(" ") };
+    if (more.length || one.reason) return { text: cards.map((card) => card.reason ? `${card.title} was added. ${card.reason}` : `${card.title} was added.`).join(" ") };
     const [group, tab] = PLACES[one.task] || [];
     return { text: `${one.title} was added${group ? ` under ${group}` : ""}.`, go: tab };
   };

@@ -15,7 +15,14 @@ studio.kinds.run = ({ root, props, trigger }) => {
     draw();
     stage()?.progress({ state: "queued", phase: "starting", total: 0, step: 0, seconds: 0 });
     timer = setTimeout(() => { if (job === "asked") refuse({ message: "The studio does not answer.", hint: "Try again in a moment." }); }, 30000);
+    setTimeout(doubt, 2000);
     studio.arrived().then((failure) => (failure ? refuse(failure) : then()));
+  };
+  // Where nobody hears the question there is no answer to wait for.
+  const doubt = async () => {
+    if (job !== "asked") return;
+    const answer = await studio.ask("ready");
+    if (job === "asked" && answer.status === 0) refuse(answer);
   };
   const refuse = (what) => { clearTimeout(timer); job = null; problem = what; studio.remember(key, null); stage()?.progress(null); draw(); };
   const cancel = async () => {

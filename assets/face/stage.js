@@ -100,8 +100,8 @@ studio.kinds.stage = ({ root, props, trigger }) => {
       if (value.artifact && (shot.seconds || 0) < 0.4 && Date.now() - begun < 400 && line.firstChild) return;
       const parts = [h("span", { class: "phase" }, words(shot))];
       if (shot.total > 1 && shot.state === "running" && !["step", "decoding"].includes(shot.phase)) parts.push(h("span", { class: "num" }, `step ${shot.step} of ${shot.total}`));
-      parts.push(h("span", { class: "spring" }), h("span", { class: "num" }, studio.seconds(shot.seconds || 0)));
-      if (shot.remaining !== null && shot.remaining !== undefined && shot.step > 1) parts.push(h("span", { class: "num" }, `about ${studio.seconds(shot.remaining)} to go`));
+      const left = shot.step > 1 && Number.isFinite(shot.remaining) ? `, about ${studio.seconds(shot.remaining)} to go` : "";
+      parts.push(h("span", { class: "spring" }), h("span", { class: "num" }, `${studio.seconds(shot.seconds || 0)}${left}`));
       return line.replaceChildren(...parts);
     }
     const row = current() && !value.fresh ? actions() : [];

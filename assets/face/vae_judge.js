@@ -4,7 +4,7 @@
 
   views.reconstruct = {
     title: "Reconstruct", text: "Squeeze a picture into a few numbers and back. Try one of your own.",
-    learn: [["vae_reconstruct", "What am I seeing"], ["vae_elbo", "The loss behind it"], ["vae_trick", "The reparameterisation trick"]],
+    learn: [["vae_reconstruct", "What am I seeing?"], ["vae_elbo", "The loss behind it"], ["vae_trick", "The reparameterisation trick"]],
     build: ({ lab, about, chooser, failed, compare }) => {
       let wanted = {};
       const holder = h("div", { class: "vae-two even" }), words = h("p", { class: "num" }), trouble = h("div", {});
@@ -24,7 +24,7 @@
 
   views.anomaly = {
     title: "Anomaly", text: "What the model has never seen, it cannot bring back: the error says how unusual a picture is, and where.",
-    learn: [["vae_anomaly", "What am I seeing"]],
+    learn: [["vae_anomaly", "What am I seeing?"]],
     build: ({ lab, chooser, slider, failed, image }) => {
       const holder = h("div", { class: "vae-two even" }), verdict = h("p", {}), scale = h("div", { class: "vae-scale" }), trouble = h("div", {});
       const ask = () => lab.drag("anomaly", { ...one.args(), quantile: quantile.value() }, (answer) => {
@@ -45,7 +45,7 @@
 
   views.compress = {
     title: "File size", text: "The code as a file, against JPEG with the same number of bytes.",
-    learn: [["vae_compress", "What am I seeing"]],
+    learn: [["vae_compress", "What am I seeing?"]],
     build: ({ lab, chooser, slider, failed, compare }) => {
       const holder = h("div", { class: "vae-two even" }), words = h("p", { class: "num" }), trouble = h("div", {}), chart = h("div", {});
       let plot = null;

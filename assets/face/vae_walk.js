@@ -6,7 +6,7 @@
   // ── the map ────────────────────────────────────────────────────────────
   views.map = {
     title: "Map", text: "Every point of this plane is a picture. Drag across it; the dots are pictures the model has never trained on.",
-    learn: [["vae_map", "What am I seeing"], ["vae_latent", "What is a latent"]],
+    learn: [["vae_map", "What am I seeing?"], ["vae_latent", "What is a latent"]],
     build: ({ lab, about, cut, select, segs, labels, chooser, axisName, failed }) => {
       let through = false;
       let space = about.space, data = null, images = [], at = null, near = null, sheet = null, backdrop = null, waiting = null;
@@ -125,7 +125,7 @@
   // ── sliders ────────────────────────────────────────────────────────────
   views.sliders = {
     title: "Latent sliders", text: "Turn one number of the code at a time. Those that carry most are first.", told: "The label stays what you choose.",
-    learn: [["vae_sliders", "What am I seeing"], ["vae_beta", "What β does"], ["vae_collapse", "Unused latents"]],
+    learn: [["vae_sliders", "What am I seeing?"], ["vae_beta", "What β does"], ["vae_collapse", "Unused latents"]],
     build: ({ lab, about, chooser, labels, axisName, failed, slider }) => {
       const FEW = 10;
       let values = null, base = null, more = false, wanted = {};
@@ -178,7 +178,7 @@
   // ── samples ────────────────────────────────────────────────────────────
   views.samples = {
     title: "Samples", text: "New pictures from codes drawn by chance.",
-    learn: [["vae_samples", "What am I seeing"]],
+    learn: [["vae_samples", "What am I seeing?"]],
     build: ({ lab, labels, slider, failed }) => {
       let seed = 1;
       const img = h("img", { class: "vae-sheet", alt: "New pictures" }), note = h("p", { class: "small muted" }), trouble = h("div", {});
@@ -197,7 +197,7 @@
   // ── interpolation ──────────────────────────────────────────────────────
   views.interpolate = {
     title: "Interpolate", text: "From one picture to another, through pictures nobody drew.",
-    learn: [["vae_interpolate", "What am I seeing"]],
+    learn: [["vae_interpolate", "What am I seeing?"]],
     build: ({ lab, about, chooser, segs, slider, failed }) => {
       let wanted = {};
       const strip = h("img", { class: "vae-sheet", alt: "The way from the first to the second" }), film = h("img", { class: "vae-picture film", alt: "The way as a film" }), trouble = h("div", {});
@@ -220,7 +220,7 @@
   // ── arithmetic ─────────────────────────────────────────────────────────
   views.arithmetic = {
     title: "Arithmetic", text: "Take what one picture has, take away another, add a third: on codes, not on pixels.",
-    learn: [["vae_arithmetic", "What am I seeing"]],
+    learn: [["vae_arithmetic", "What am I seeing?"]],
     build: ({ lab, about, chooser, slider, failed }) => {
       const made = h("img", { class: "vae-picture large", alt: "A − B + C" }), trouble = h("div", {}), own = h("div", { class: "vae-own" });
       const ask = () => lab.drag("arithmetic", { ...three.args(), strength: strength.value() }, (answer) => {

@@ -179,7 +179,7 @@ class Bench:
         subjects, rows = [], {}
         for number, name in enumerate(wanted):
             try:
-                made = self._subject(card, folder, fingerprint, name, own, _at(step, number, len(wanted), name))
+                made = self._subject(card, folder, fingerprint, name, own, _at(step, number, len(wanted), card, name))
             except Cancelled:
                 raise
             except StudioError as error:
@@ -254,8 +254,9 @@ def _own_bytes(card: Card, folder: Path) -> int:
     return sum(file.stat().st_size for file in files) or folder_bytes(folder)
 
 
-def _at(step: Callable[[int, int, str], None], number: int, total: int, name: str) -> OnStep:
-    return lambda done, of, phase: step(number, total, f"{name}: {phase}")
+def _at(step: Callable[[int, int, str], None], number: int, total: int, card: Card, name: str) -> OnStep:
+    title = verdict.Row(card.id, *split_name(name)).title
+    return lambda done, of, phase: step(number, total, f"{title}: {phase}")
 
 
 def _failure(card: Card, name: str, error: StudioError) -> dict[str, Any]:

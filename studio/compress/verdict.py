@@ -19,6 +19,7 @@ EQUAL = 0.05  # relative difference of two times or sizes that nobody would choo
 BUSY = 0.35  # share of all cores that others may use; above it a difference of two variants is no longer theirs
 ROUGH = 0.5  # width of a time's interval on a busy machine, of the time itself
 START_MB = 100.0  # a second of waiting at the start weighs as much as so much memory
+VAGUE = 10.0  # ratio of the ends of a speed's interval from which on it says nothing
 NOTABLE = 1.1  # ratio of two peaks of memory that is worth a word
 NOTABLE_S = 1.0  # seconds more at the start that are
 RUNTIME_TITLES = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -291,6 +292,8 @@ def _compared(one: Row, base: Row) -> str:
         return f"{_times(1 / ratio)} slower"
     if worst >= 1 - 2 * EQUAL:
         return "as fast"
+    if best > VAGUE * worst:
+        return "speed unclear"
     return f"between {_times(worst)} and {_times(best)} as fast"
 
 

@@ -56,7 +56,6 @@ class GanOptions(Options):
         le=20,
         title="Discriminator learning rate",
         description="As a multiple of the generator's.",
-        json_schema_extra={"unit": "× generator's"},
     )
     d_steps: int = Field(
         1,

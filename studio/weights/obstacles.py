@@ -7,9 +7,9 @@ from studio.cards import Card
 from studio.engines.base import ENGINES
 
 WHY = {  # engine of the card -> what is in the way
-    "lora": "a LoRA changes a Stable Diffusion model while that is loaded, and no model here can be given one",
-    "textual-inversion": "a textual inversion teaches a Stable Diffusion model a word, and no model here can learn one",
-    "taesd": "a tiny decoder takes the place of a Stable Diffusion model's own, and no model here can be given one",
+    "lora": "a LoRA adapts a Stable Diffusion model, and no model here accepts one",
+    "textual-inversion": "a textual inversion teaches a Stable Diffusion model a word, and no model here accepts one",
+    "taesd": "a tiny decoder replaces that of a Stable Diffusion model, and no model here accepts one",
     "component": "it is one part of a pipeline; import the whole diffusers folder",
     "gguf": "there is no engine for GGUF files",
     "upscale": "there is no engine for upscalers of this kind",

@@ -94,7 +94,7 @@ def test_every_verb_over_models_prints_json(call, monkeypatch, config):
     ("args", "word"),
     [
         (("run", "generate", "--steps", "1000000000"), "150"),
-        (("run", "generate", "--steps", "nan"), "Steps"),
+        (("run", "generate", "--steps", "nan"), "Steps must be a whole number"),
         (("run", "generate", "--card", "nobody"), "no model"),
         (("run", "detect", "--image", "not-there.png"), "cannot be read"),
         (("run", "segment", "--image", "PHOTO", "--point", "here"), "x,y"),

@@ -174,3 +174,10 @@ def test_packed_weights_say_that_they_save_no_memory():
     assert Row("yolo", "onnxruntime", "int4").title == "int4 on ONNX Runtime (fp32 in memory)"
     assert Row("yolo", "onnxruntime", "int4-weights").title == "int4 weights on ONNX Runtime"
     assert Row("yolo", "openvino", "bf16").title == "bf16 on OpenVINO"
+
+
+def test_a_speed_that_may_be_anything_is_not_told_in_numbers():
+    base = Row("yolo", "onnxruntime", "fp32", 1e6, 90, 100, 0.3, 11, 10, 30, 0.8, {"map50": 0.5})
+    int8 = Row("yolo", "onnxruntime", "int8", 0.5e6, 90, 100, 0.3, 11, 12, 30, 0.8, {"map50": 0.5})
+    told = verdicts([base, int8], {"vnni"})["onnxruntime-int8"]
+    assert told.startswith("int8 on ONNX Runtime: speed unclear (rough times), 2.0× smaller,")

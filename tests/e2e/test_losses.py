@@ -210,3 +210,15 @@ def test_in_a_kiosk_the_first_tap_works_and_the_visitors_work_ends_with_the_visi
     state = f"async () => (await (await fetch('face/job/{job}')).json()).state"
     page.wait_for_function(f"async () => await ({state})() === 'cancelled'")
     studio.kill()
+
+
+def test_a_studio_that_is_gone_is_told_at_the_button_and_in_one_voice(window, serve):
+    studio = serve()
+    page = window(studio.url).page
+    studio.kill()
+    page.fill(PROMPT, "a rocket")
+    page.click(RUN)
+    page.wait_for_selector("#generate-run .problem:has-text('The studio does not answer.')", timeout=20_000)
+    assert page.is_enabled(RUN)
+    assert page.input_value(PROMPT) == "a rocket"
+    assert not page.locator("text=Connection to the server was lost").filter(visible=True).count()

@@ -38,7 +38,7 @@ def test_a_click_marks_at_once_and_brings_three_masks(window):
     ]
     page.click(f"{CHOICE} >> nth=1")
     assert page.get_attribute(f"{CHOICE} >> nth=1", "aria-pressed") == "true"
-    assert page.inner_text("#segment-marks .marks-choices >> nth=0").startswith("Three readings of your click")
+    assert page.inner_text("#segment-marks .marks-choices >> nth=0").startswith("Three readings")
     assert page.inner_text("#segment-run button").startswith("Cut out again")
     page.click("#segment-marks button:has-text('Clear')")
     page.wait_for_selector("#segment-run button:text-matches('^Cut out(?! again)')")
@@ -92,3 +92,13 @@ def test_of_everything_a_segment_is_chosen_on_the_picture(window):
     click(page, 0.1, 0.5)
     page.wait_for_selector(f"{CHOICE}[aria-pressed=true]")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [1440, 1024])
+def test_a_click_does_not_move_the_picture_it_marks(window, width):
+    page = opened(window, width=width)
+    page.wait_for_selector("#segment-marks .marks-hint")
+    top = page.locator("#segment-stage .stage-view").bounding_box()["y"]
+    click(page, 0.5, 0.5)
+    page.wait_for_selector(CHOICE)
+    assert page.locator("#segment-stage .stage-view").bounding_box()["y"] == top
