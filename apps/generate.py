@@ -136,7 +136,8 @@ def form(face: Face) -> tuple[dict[str, Any], gr.HTML, gr.HTML, gr.HTML]:
         elem_classes=["hero"],
         elem_id="generate-prompt",
     )
-    hints = pieces.piece("hints", "generate-hints", {}, field="generate-prompt", stage="generate-stage")
+    about = known(face.studio, ready[0].id if ready else None)  # from the start, so that nothing moves when it comes
+    hints = pieces.piece("hints", "generate-hints", about, field="generate-prompt", stage="generate-stage")
     fields["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", elem_id="generate-count")
     with more("Start from a picture", "generate-start") as start_from:
         fields["image"] = pieces.slot(

@@ -40,10 +40,16 @@ studio.kinds.hints = ({ root, props }) => {
   document.addEventListener("input", (event) => { if (event.target === field()) later(); }, true);
   document.addEventListener("change", (event) => { if (event.target === field()) later(); }, true);
   setInterval(() => { if (studio.visible(root)) look(); }, 1000); // an example or a picture's settings wrote the prompt
+  const teach = (about) => { // also a stage that is not there yet
+    const stage = studio.named[props.stage];
+    if (value !== about) return;
+    if (!stage) return void setTimeout(() => teach(about), 50);
+    stage.teach({ text: about.text, more: about.things?.length ? { label: label(), act: list } : null });
+  };
   const update = (next) => {
     value = next;
     asked = ""; advice = null;
-    studio.named[props.stage]?.teach({ text: value.text, more: value.things?.length ? { label: label(), act: list } : null });
+    teach(next);
     draw(); look();
   };
   return { update };
