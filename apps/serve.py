@@ -128,9 +128,7 @@ def create_app(studio: Studio) -> Any:
     from apps.theme import StudioTheme
 
     is_local = studio.config.mode == "local"
-    app = FastAPI(
-        title=shell.TITLE, openapi_url="/openapi.json" if is_local else None, docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title=shell.TITLE, openapi_url="/openapi.json" if is_local else None, docs_url=None, redoc_url=None)
     routes.add_handlers(app)
     app.include_router(routes.router(studio))
     if is_local:

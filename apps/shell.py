@@ -76,9 +76,7 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
     """
     targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
     idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
-    post = pieces.piece(
-        "post", "post", {"targets": targets}, events=("send",), elem_classes=["hidden-post"], idle=idle
-    )
+    post = pieces.piece("post", "post", {"targets": targets}, events=("send",), elem_classes=["hidden-post"], idle=idle)
     slots = list(dict.fromkeys(r.slot for r in face.receivers))
 
     def send(data: dict[str, Any]) -> Any:

@@ -19,12 +19,12 @@ from studio.compress.networks import GRAPHS, Place
 from studio.compress.parts import PARTS
 from studio.compress.plan import Plan
 from studio.compress.subjects import Subject
-from studio.compress.variants import Variants, folder_bytes, key_of, split_name
 from studio.compress.verdicts import Choice, Verdicts
 from studio.device import Device
 from studio.errors import Cancelled, InvalidTask, StudioError, Unsupported
 from studio.ops import solvers
 from studio.tasks import Generate, Task
+from studio.weights.variants import Variants, folder_bytes, key_of, split_name
 
 # How models run as they come, and what torch can make of the same files without a conversion.
 AS_IT_IS: dict[str, tuple[str, ...]] = {"diffusion": ("torch-bf16",), "sam": ("torch-bf16",)}

@@ -27,7 +27,6 @@ from studio.compress import export, layers, precisions, quantize, samples
 from studio.compress.networks import Place, assembled
 from studio.compress.parts import Part, parts_of
 from studio.compress.quality import output_error
-from studio.compress.variants import FACTS, VERSION, PartFile, folder_bytes, split_name
 from studio.device import probe
 from studio.engines.base import ENGINES
 from studio.errors import OutOfMemory, StudioError, Unsupported
@@ -35,6 +34,7 @@ from studio.intake.child import fail
 from studio.runtimes import recorder
 from studio.runtimes.base import Settings, runtime
 from studio.tasks import make_task
+from studio.weights.variants import FACTS, VERSION, PartFile, folder_bytes, split_name
 from studio.worker import prepare_environment
 
 METADATA = "metadata.json"

@@ -16,10 +16,10 @@ from pathlib import Path
 from studio.cards import Card
 from studio.compress import precisions
 from studio.compress.parts import parts_of
-from studio.compress.variants import PartFile, Variant, Variants, key_of, split_name
 from studio.config import ROOT
 from studio.errors import InvalidTask, Unsupported
 from studio.intake.child import said
+from studio.weights.variants import PartFile, Variant, Variants, key_of, split_name
 
 # The engine that runs a model's converted networks.
 FAST: dict[str, str] = {"diffusion": "fast-diffusion", "sam": "fast-sam", "yolo": "yolo"}

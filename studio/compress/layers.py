@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from studio.compress import graphs
 from studio.compress.precisions import is_matrix
 from studio.compress.quality import output_error
-from studio.compress.variants import PartFile
+from studio.weights.variants import PartFile
 
 Named = Iterator[tuple[str, NDArray[Any]]]
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)

@@ -15,10 +15,10 @@ from typing import Any
 
 from studio.cards import Card
 from studio.compress import precisions
-from studio.compress.variants import FACTS, PartFile
 from studio.device import Device
 from studio.errors import IntegrityError, Unsupported
 from studio.runtimes.base import TITLES, Session, Settings, runtime
+from studio.weights.variants import FACTS, PartFile
 
 GRAPHS = "graphs"
 ZIPPED = ".gz"

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from studio.compress import graphs, precisions, schemes
 from studio.compress.networks import ZIPPED
 from studio.compress.schemes import Scheme
-from studio.compress.variants import PartFile
 from studio.errors import Unsupported
+from studio.weights.variants import PartFile
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 # What lies between a detector's convolutions: left in floats, each would go to floats and back (80 ms instead of 63).

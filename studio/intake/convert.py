@@ -73,6 +73,7 @@ REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "unknown": ("is of no kind the studio knows", _OTHER),
 }
 
+
 def sniff(path: Path) -> str:
     """The kind of a file or folder by its content: a key of HANDLERS or REFUSED."""
     if path.is_dir():

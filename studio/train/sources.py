@@ -269,9 +269,7 @@ def _class_of(parts: tuple[str, ...]) -> str:
     return parts[-2] if len(parts) > 1 else "pictures"
 
 
-def _decoded(
-    files: Iterator[tuple[str, str, bytes]], size: int, check: Callable[[], None] = lambda: None
-) -> Found:
+def _decoded(files: Iterator[tuple[str, str, bytes]], size: int, check: Callable[[], None] = lambda: None) -> Found:
     """(name, class, bytes) of each file, through the border that all pictures cross, as squares."""
     found: list[Pixels] = []
     classes: list[str] = []

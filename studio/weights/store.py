@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from studio.cards import Card, Source, load_cards
-from studio.compress.variants import Variants
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
 from studio.files import discard
@@ -30,6 +29,7 @@ from studio.weights.pull import OnProgress, Progress, PullPlan, size_of
 from studio.weights.records import FileRecord, Record, Records, check, is_fresh, survey
 from studio.weights.shelf import Shelf
 from studio.weights.shipped import builtin_record
+from studio.weights.variants import Variants
 
 TRUSTED_S = 7 * 86_400  # seconds after which files are hashed again when they are loaded
 HINTS = {

@@ -103,6 +103,7 @@ def test_what_is_anothers_is_not_there(tmp_path, mode, seen):
     try:
         job = list(studio.run("starter", {"prompt": "a rocket"}, owner="me"))[-1]
         run = studio.runs.create(recipe="vae", family="vae", title="", owner="me")
+
         def own_run(studio, id, owner):
             return studio.runs.get(id, seen_by(studio, owner))
 

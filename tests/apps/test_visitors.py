@@ -40,7 +40,7 @@ def test_an_owner_cannot_be_invented(config, change):
     _, line = known.welcome("", {})
     value = re.match(r"studio=([0-9a-f.]+)", line.decode())[1]
     assert known.owner({"cookie": f"studio={change(value)}"}) == ""
-    assert known.owner({"cookie": "studio=\"\\777\"; =;;"}) == ""
+    assert known.owner({"cookie": 'studio="\\777"; =;;'}) == ""
     assert known.owner({}) == ""
 
 

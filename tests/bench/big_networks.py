@@ -267,8 +267,8 @@ def _convert_rest(work: Path, folder: Path, variant: Path) -> None:
     """Text encoder and decoder with int8 weights, beside the int8 UNet."""
     from studio.cards import Card
     from studio.compress.quantize import _nncf, _openvino
-    from studio.compress.variants import FACTS, VERSION, PartFile
     from studio.engines.torch_parts import load
+    from studio.weights.variants import FACTS, VERSION, PartFile
 
     ov, nncf = _openvino(), _nncf()
     part = load(Card.model_validate(turbo_card(work)), folder)

@@ -237,8 +237,8 @@ def part_yolo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]
     from studio.cards import Card, Source
     from studio.compress import convert
     from studio.compress.networks import Place
-    from studio.compress.variants import Variants
     from studio.errors import StudioError
+    from studio.weights.variants import Variants
 
     folder = work / "yolo11n"
     picture = ROOT / "assets" / "examples" / "cat.jpg"
@@ -341,7 +341,7 @@ def part_starter(work: Path, runs: int, cores: int, encoder: str) -> dict[str, A
     from studio.cards import load_cards
     from studio.compress import convert
     from studio.compress.networks import Place
-    from studio.compress.variants import Variants
+    from studio.weights.variants import Variants
 
     card = load_cards(ROOT / "models")["starter-text-to-image"]
     folder = ROOT / "models" / card.source.path

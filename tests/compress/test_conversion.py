@@ -14,11 +14,11 @@ from studio.compress import convert, graphs, quantize, samples
 from studio.compress.conversion import _check, _part
 from studio.compress.networks import Networks, Place
 from studio.compress.parts import Part
-from studio.compress.variants import FACTS, VERSION, PartFile, Variants, key_of, split_name
 from studio.device import probe
 from studio.errors import Cancelled, InvalidImage, InvalidTask, OutOfMemory, Unsupported
 from studio.ops.pictures import encode_png
 from studio.runtimes.base import Settings, runtime
+from studio.weights.variants import FACTS, VERSION, PartFile, Variants, key_of, split_name
 from tests.compress.jobs import convolutional
 
 ABOUT = Part("network", ("images",), ("output0",), tolerance8=0.2)

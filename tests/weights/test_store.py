@@ -14,12 +14,12 @@ from safetensors.numpy import save_file
 
 from studio import files
 from studio.cards import Card, Source
-from studio.compress.variants import PartFile, Variants
 from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
 from studio.weights.fetch import Hub
 from studio.weights.shipped import CHECKSUMS, seal
 from studio.weights.store import TRUSTED_S, Store
+from studio.weights.variants import PartFile, Variants
 from tests.hub import COMMIT, FakeHub
 from tests.intake.test_convert import detector
 
