@@ -1,0 +1,241 @@
+"""The starter detector's recipe: YOLO11n (Jocher & Qiu, 2024) on scenes composed on the training device.
+
+Stickers lie among pieces of photographs and textured shapes that are nothing, and every fifth scene holds no sticker at
+all: a photograph is background, at whatever confidence. The network and its loss are ultralytics' own.
+
+    python -m studio.starters.detector --seconds 480 --out OUT --atlas atlas.zip --start models/starter-detector
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from studio.starters.atlas import read
+from studio.starters.budget import Budget, Journal, descend
+from studio.starters.composer import WORLD, Composer, Mixture, Scenes
+from studio.train.detector import decode, network
+from studio.train.world import DETECTOR_CLASSES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers that made the shipped weights."""
+
+    batch: int = 192
+    """Pictures of 192 px; fewer of larger ones."""
+    sizes: tuple[int, ...] = (160, 192, 192, 224, 256, 320)
+    """Of the pictures, px, one for each batch."""
+    rate: float = 2e-3
+    muon_rate: float = 0.015
+    ema: float = 0.998
+    class_gain: float = 1.5
+    """Of the class loss; three times ultralytics', because names are harder here than places."""
+    scenes: Mixture = Mixture(
+        count=(1, 10), plain=0.45, empty=0.2, cutouts=0.25, blobs=0.12, labelled=0.75, photo=0.6, developed=0.4
+    )
+
+
+def batch_of(scenes: Scenes) -> dict[str, Tensor]:
+    """Scenes as ultralytics' loss wants them: "img" (B, 3, S, S), "batch_idx" (M,), "cls" (M, 1), "bboxes" (M, 4) as
+    x y width height in 0..1."""
+    there = scenes.seen & (scenes.classes >= 0)
+    owners, _ = there.nonzero(as_tuple=True)
+    x0, y0, x1, y1 = (scenes.boxes[there] / scenes.pictures.shape[-1]).unbind(1)
+    return {
+        "img": scenes.pictures.contiguous(memory_format=torch.channels_last),
+        "batch_idx": owners.float(),
+        "cls": scenes.classes[there].float()[:, None],
+        "bboxes": torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], 1),
+    }
+
+
+@torch.no_grad()
+def start(net: nn.Module, file: Path, pictures: Tensor) -> int:
+    """Takes over the weights of a shipped .onnx file, whose batch norms are folded into its convolutions.
+
+    A batch norm that changes nothing is put behind each: it measures its own input on `pictures` and undoes what it
+    does to it. Returns how many convolutions there were.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    stored = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in onnx.load(str(file)).graph.initializer}
+    listeners, count = [], 0
+
+    def neutral(norm: Any, inputs: tuple[Tensor], _: Tensor) -> Tensor:
+        x = inputs[0].float()
+        mean, spread = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
+        shift = norm.bias.clone()
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(spread)
+        norm.weight.copy_((spread + norm.eps).sqrt())
+        norm.bias.copy_(shift + mean)
+        return x + shift[:, None, None]
+
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            folded = name.endswith(".conv") and f"{name}.bias" in stored and module.bias is None
+            module.weight.copy_(stored[f"{name}.weight"])
+            if module.bias is not None:
+                module.bias.copy_(stored[f"{name}.bias"])
+            if folded:
+                norm = net.get_submodule(name.removesuffix("conv") + "bn")
+                norm.bias.copy_(stored[f"{name}.bias"])  # type: ignore[operator, union-attr]
+                listeners.append(norm.register_forward_hook(neutral))
+            count += 1
+    net.eval()
+    net(pictures)
+    for listener in listeners:
+        listener.remove()
+    return count
+
+
+def floats(value: Any) -> Any:
+    """The same nest of lists and dictionaries with all tensors in float32."""
+    if isinstance(value, Tensor):
+        return value.float()
+    if isinstance(value, Mapping):
+        return {name: floats(part) for name, part in value.items()}
+    return type(value)(floats(part) for part in value) if isinstance(value, (list, tuple)) else value
+
+
+class Trial:
+    """Scenes never trained on, the same each time, and how well the network does on them."""
+
+    def __init__(self, composer: Composer, count: int, size: int) -> None:
+        empty = Mixture(count=(0, 4), plain=0, empty=1.0, cutouts=0.5, blobs=0.2, photo=1.0, developed=0.3)
+        self._scenes = [composer.draw(16, size, WORLD) for _ in range(max(1, count // 16))]
+        self._empty = [composer.draw(16, size, empty) for _ in range(max(1, count // 32))]
+
+    @torch.no_grad()
+    def __call__(self, net: nn.Module) -> str:
+        truths, found = [], list[tuple[int, int, NDArray[np.float32], float]]()
+        for part, scenes in enumerate(self._scenes):
+            for i, raw in enumerate(_raw(net, scenes.pictures)):
+                number = 16 * part + i
+                there = scenes.seen[i] & (scenes.classes[i] >= 0)
+                truths += [(number, int(c), b.cpu().numpy()) for c, b in zip(scenes.classes[i][there], scenes.boxes[i][there])]
+                boxes, scores, labels = decode(raw, confidence=0.01)
+                found += [(number, int(c), b, float(s)) for c, b, s in zip(labels, boxes, scores)]
+        false = [len(decode(raw, confidence=0.25)[0]) for scenes in self._empty for raw in _raw(net, scenes.pictures)]
+        return (
+            f"stickers: AP50 {precision(truths, found, 0.5):.3f} AP75 {precision(truths, found, 0.75):.3f}  "
+            f"false boxes: {sum(false)} in {len(false)} pictures without a sticker"
+        )
+
+
+def _raw(net: nn.Module, pictures: Tensor) -> NDArray[np.float32]:
+    out: Tensor = net(pictures.contiguous(memory_format=torch.channels_last))[0]
+    return out.float().cpu().numpy()
+
+
+def precision(
+    truths: list[tuple[int, int, NDArray[np.float32]]],
+    found: list[tuple[int, int, NDArray[np.float32], float]],
+    least: float,
+) -> float:
+    """Average precision at an IoU of `least`, averaged over the classes in `truths`; see `studio.train.detector` for COCO's."""
+    classes, values = sorted({label for _, label, _ in truths}), []
+    for label in classes:
+        own: dict[int, list[NDArray[np.float32]]] = {}
+        for picture, kind, box in truths:
+            if kind == label:
+                own.setdefault(picture, []).append(box)
+        total, taken, hits = sum(map(len, own.values())), set[tuple[int, int]](), []
+        for picture, _, box, _ in sorted((f for f in found if f[1] == label), key=lambda f: -f[3]):
+            overlaps = [_iou(box, other) for other in own.get(picture, [])]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            hit = best >= 0 and overlaps[best] >= least and (picture, best) not in taken
+            taken |= {(picture, best)} if hit else set()
+            hits.append(hit)
+        right = np.cumsum(hits) if hits else np.zeros(0)
+        exact = np.maximum.accumulate((right / np.arange(1, len(hits) + 1))[::-1])[::-1] if hits else np.zeros(0)
+        values.append(float(exact[np.array(hits, bool)].sum() / total) if hits else 0.0)
+    return float(np.mean(values)) if values else 0.0
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0.0, float(wide)) * max(0.0, float(high))
+    return both / float((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def save(net: nn.Module, path: Path) -> None:
+    """Writes the weights, batch norms and all, and the names of the classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().float().cpu() for k, v in net.state_dict().items() if v.is_floating_point()}
+    torch.save({"weights": weights, "names": list(DETECTOR_CLASSES)}, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def train(
+    out: Path, atlas: Path, *, until: float, folder: Path | None, seed: int = 0, tiny: bool = False,
+    steps: int | None = None, recipe: Recipe = Recipe(),
+) -> Path:
+    """Trains until `time.time()` is `until`, from the weights in `folder` where given, and writes `out`/detector.pt."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    journal, path = Journal(out / "det.log"), out / "detector.pt"
+    torch.manual_seed(seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, 16 * 2**30 / total))
+    net = network(class_gain=recipe.class_gain).to(device).to(memory_format=torch.channels_last)
+    pieces = read(atlas)
+    composer = Composer(pieces, DETECTOR_CLASSES, device, seed=seed + 2)
+    trial = Trial(Composer(pieces, DETECTOR_CLASSES, device, seed=998), *((16, 96) if tiny else (384, 192)))
+    file = folder / "model.onnx" if folder is not None else None
+    if file is not None and file.is_file():
+        pictures = torch.cat([composer.draw(16, 192, recipe.scenes).pictures for _ in range(1 if tiny else 16)])
+        journal(f"convolutions taken over: {start(net, file, pictures)}")
+    else:
+        journal("from nothing")
+    save(net, path)
+    net.eval()
+    journal(f"before: {trial(net)}")
+
+    def loss(progress: float, share: float) -> tuple[Tensor, Mapping[str, Tensor], int]:
+        size = recipe.sizes[int(torch.randint(len(recipe.sizes), (1,)))]
+        count = max(2, round((4 if tiny else recipe.batch) * share * (192 / size) ** 2))
+        batch = batch_of(composer.draw(count, size, recipe.scenes))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            answers = net(batch["img"])
+        parts, watched = net.loss(batch, floats(answers))  # type: ignore[operator]
+        named = watched if isinstance(watched, Mapping) else dict(zip(("box", "class", "dfl"), watched, strict=False))
+        return parts.sum() / count, named, count
+
+    budget = Budget(
+        until=until - 4, rate=recipe.rate, muon_rate=recipe.muon_rate, clip=10.0, ema=recipe.ema, steps=steps
+    )
+    descend(net, loss, budget, journal, lambda: save(net, path), lambda: trial(net))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--until", type=float, help="time.time() at which all is done")
+    parser.add_argument("--seconds", type=float, default=480)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--atlas", type=Path, required=True)
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="most steps, for trying it")
+    parser.add_argument("--tiny", action="store_true", help="small batches, for trying it on a processor")
+    given = parser.parse_args()
+    until = given.until if given.until is not None else time.time() + given.seconds
+    train(given.out, given.atlas, until=until, folder=given.start, seed=given.seed, tiny=given.tiny, steps=given.steps)
+
+
+if __name__ == "__main__":
+    main()
