@@ -34,7 +34,7 @@ PHOTO = 512
 COUNTS = (4, 7, 12, 20, 34)
 """Regions of a photograph at each level of its hierarchy, coarse to fine."""
 SUPERPIXELS = 500
-_STARS = ("hubble_deep_field.jpg", "moon.png")  # no regions that anybody would name
+_FLAT = ("hubble_deep_field.jpg", "moon.png", "page.png", "clock_motion.png", "cell.png")  # no regions to name in them
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def write(path: Path) -> None:
         image = np.asarray(sticker(thing.emoji, CELL - 2 * MARGIN))
         top, left = (CELL - image.shape[0]) // 2, (CELL - image.shape[1]) // 2
         cell[top : top + image.shape[0], left : left + image.shape[1]] = image
-    whole = tuple(name for name in PHOTOGRAPHS if name not in _STARS)
+    whole = tuple(name for name in PHOTOGRAPHS if name not in _FLAT)
     shots = [*photographs(whole, longest=PHOTO), *_scikit_learn()]
     grounds = len(shots)
-    shots += photographs(_STARS + TEXTURES, longest=PHOTO)
+    shots += [*photographs(_FLAT + TEXTURES, longest=PHOTO), _faces()]
     squares = [cv2.resize(shot, (PHOTO, PHOTO), interpolation=cv2.INTER_AREA) for shot in shots]
     facts = {
         "names": [t.name for t in things],
@@ -218,6 +218,15 @@ def _scikit_learn() -> list[Pixels]:
     for shot in shots:
         shot.thumbnail((PHOTO, PHOTO), Image.Resampling.LANCZOS)
     return [np.asarray(shot) for shot in shots]
+
+
+def _faces() -> Pixels:
+    """Half faces, half none, in gray: scikit-image's part of Labeled Faces in the Wild (Huang et al., 2007), as one sheet."""
+    from skimage.data import lfw_subset
+
+    faces = (lfw_subset()[:196] * 255).astype(np.uint8)  # (196, 25, 25)
+    sheet = faces.reshape(14, 14, 25, 25).transpose(0, 2, 1, 3).reshape(350, 350)
+    return np.repeat(cv2.resize(sheet, (PHOTO, PHOTO), interpolation=cv2.INTER_CUBIC)[..., None], 3, 2)
 
 
 def _encoded(image: Image.Image, kind: str, **options: int | bool) -> bytes:

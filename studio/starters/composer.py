@@ -7,6 +7,7 @@ from one mosaic, so a layer costs one `grid_sample`.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -227,6 +228,9 @@ class Composer:
         shrink = torch.maximum(across, down) * PHOTO / size
         level = (shrink[:, None] / torch.tensor(PHOTO_SHRINK, device=self.device)).log().abs().argmin(1)
         found = _look(self.album, numbers * len(PHOTO_SHRINK) + level, u, v, PHOTO, 8)
+        orders = torch.tensor(list(itertools.permutations(range(3))), device=self.device)
+        order = torch.where(self.uniform(count) < 0.2, self.integers(len(orders), count), 0)
+        found = found[torch.arange(count, device=self.device)[:, None], orders[order]]
         return found, numbers, u, v
 
     def _grounds(self, count: int, size: int, mixture: Mixture) -> tuple[Tensor, Tensor]:

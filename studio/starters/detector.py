@@ -32,7 +32,7 @@ from studio.train.world import DETECTOR_CLASSES
 class Recipe:
     """The numbers that made the shipped weights."""
 
-    batch: int = 192
+    batch: int = 256
     """Pictures of 192 px; fewer of larger ones."""
     sizes: tuple[int, ...] = (160, 192, 192, 224, 256, 320)
     """Of the pictures, px, one for each batch."""

@@ -133,7 +133,7 @@ def spots(masks: Tensor, sharpness: Tensor, chance: torch.Generator) -> Tensor:
     cell = torch.multinomial(weights, 1, generator=chance)[:, 0]
     inner = masks.view(count, cells, 4, cells, 4).permute(0, 1, 3, 2, 4).reshape(count, cells * cells, 16)
     pixel = torch.multinomial(
-        inner[torch.arange(count, device=masks.device), cell].float(), 1, generator=chance
+        inner[torch.arange(count, device=masks.device), cell].float() + 1e-6, 1, generator=chance
     )[:, 0]
     return torch.stack([cell % cells * 4 + pixel % 4, cell // cells * 4 + pixel // 4], 1).float()
 
@@ -190,14 +190,14 @@ def mask_losses(logits: Tensor, truth: Tensor, plainness: float) -> Tensor:
     """Cross-entropy and dice for each mask: logits (N, M, h, w), truth in 0..1 (N, 1, h, w) -> (N, M).
 
     At `plainness` 0 the mask and what surrounds it weigh the same, which gets a new network off the empty answer; at 1
-    the cross-entropy is the focal loss of the paper, 20 times.
+    it is the paper's focal loss, 20 times, though on both sides alike.
     """
     truth = truth.expand_as(logits)
     chance = logits.sigmoid()
     share = truth.mean((2, 3), keepdim=True).clamp(1e-3, 1 - 1e-3)
     surprise = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     even = 0.5 * truth / share + 0.5 * (1 - truth) / (1 - share)
-    focal = 20 * (chance.detach() - truth).abs() ** 2 * (0.25 * truth + 0.75 * (1 - truth)) * 2
+    focal = 10 * (chance.detach() - truth) ** 2
     weight = (1 - plainness) * even + plainness * focal
     dice = 1 - (2 * (chance * truth).sum((2, 3)) + 1) / (chance.sum((2, 3)) + truth.sum((2, 3)) + 1)
     return (surprise * weight).mean((2, 3)) + dice
@@ -269,11 +269,12 @@ def start(sam: nn.Module, folder: Path) -> tuple[int, int]:
 
     old = {name: value.float() for name, value in load_file(str(folder / "model.safetensors")).items()}
     own = sam.state_dict()
+    last = ("second.1.weight", "position.weight", "position.bias", "proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias")
     fit = {name: value for name, value in old.items() if name in own and own[name].shape == value.shape}
     for name, value in own.items():
         block = name.rsplit(".", 2)[0]
         is_new = name.startswith("image_encoder.") and not any(key.startswith(block) for key in old)
-        if is_new and name.endswith(("second.1.weight", "position.weight", "position.bias", "proj.weight", "mlp.2.weight")):
+        if is_new and name.endswith(last):
             fit[name] = torch.zeros_like(value)
     sam.load_state_dict(fit, strict=False)
     return len(fit), len(own)
