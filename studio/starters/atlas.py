@@ -60,7 +60,7 @@ class Atlas:
 
 
 def write(path: Path) -> None:
-    """Draws everything from the emoji font and the installed packages' pictures. Raises Unsupported without the font."""
+    """Draws all of it from the emoji font and the installed packages' pictures. Raises Unsupported without the font."""
     from studio.train.photographs import PHOTOGRAPHS, TEXTURES, photographs
     from studio.train.world import EXTRAS, THINGS, sticker
 
@@ -148,13 +148,16 @@ def _edges(photo: Pixels) -> NDArray[np.float32]:
 def _merged(labels: NDArray[np.int64], features: NDArray[np.float32], edges: NDArray[np.float32]) -> list[Pixels]:
     count = int(labels.max()) + 1
     size = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
-    mean = np.stack(
-        [
-            np.bincount(labels.ravel(), features[..., c].ravel().astype(np.float64), count)
-            for c in range(features.shape[-1])
-        ],
-        1,
-    ) / np.maximum(size, 1)[:, None]
+    mean = (
+        np.stack(
+            [
+                np.bincount(labels.ravel(), features[..., c].ravel().astype(np.float64), count)
+                for c in range(features.shape[-1])
+            ],
+            1,
+        )
+        / np.maximum(size, 1)[:, None]
+    )
     border: list[dict[int, list[float]]] = [{} for _ in range(count)]  # neighbour -> [length, sum of edge]
     for here, there, edge in (
         (labels[:, :-1], labels[:, 1:], np.maximum(edges[:, :-1], edges[:, 1:])),
@@ -221,7 +224,7 @@ def _scikit_learn() -> list[Pixels]:
 
 
 def _faces() -> Pixels:
-    """Half faces, half none, in gray: scikit-image's part of Labeled Faces in the Wild (Huang et al., 2007), as one sheet."""
+    """A sheet of faces and of what is none, in gray, from Labeled Faces in the Wild (Huang et al., 2007)."""
     from skimage.data import lfw_subset
 
     faces = (lfw_subset()[:196] * 255).astype(np.uint8)  # (196, 25, 25)

@@ -95,7 +95,8 @@ def descend(
         average.update(net, step)
         step, seen = step + 1, seen + pictures
         if time.time() - noted > 10 or step == 1:
-            words = "  ".join(f"{name} {float(number):.3f}" for name, number in {"loss": value.detach(), **metrics}.items())
+            numbers = {"loss": value.detach(), **metrics}
+            words = "  ".join(f"{name} {float(number):.3f}" for name, number in numbers.items())
             speed = (seen - noted_seen) / (time.time() - noted)
             journal(f"step {step}  {100 * progress:.0f} %  {speed:.0f} pictures/s  {words}  skipped {skipped}")
             noted, noted_seen = time.time(), seen

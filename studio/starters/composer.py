@@ -7,6 +7,7 @@ from one mosaic, so a layer costs one `grid_sample`.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import dataclass
 
@@ -113,11 +114,21 @@ class Composer:
         odds = np.ones(len(known))
         counts = np.bincount(np.array(known)[np.array(known) >= 0], minlength=len(classes))
         self.every = torch.from_numpy(odds / len(known)).float().to(device)
-        even = np.array([0.5 / max(1, (np.array(known) >= 0).sum()) + 0.5 / len(classes) / counts[k] if k >= 0 else 0
-                         for k in known])  # half of the time every thing alike, half of the time every class
+        even = np.array(
+            [
+                0.5 / max(1, (np.array(known) >= 0).sum()) + 0.5 / len(classes) / counts[k] if k >= 0 else 0
+                for k in known
+            ]
+        )  # half of the time every thing alike, half of the time every class
         other = np.array([float(k < 0) for k in known])
         self.named = torch.from_numpy(even).float().to(device)
         self.unnamed = torch.from_numpy(other / other.sum()).float().to(device)
+
+    def seeded(self, seed: int) -> Composer:
+        """Another that draws from the same mosaic."""
+        other = copy.copy(self)
+        other.chance = torch.Generator(self.device).manual_seed(seed)
+        return other
 
     # ── chance ───────────────────────────────────────────────────────────────
 
@@ -203,7 +214,7 @@ class Composer:
         return torch.where(torch.arange(layers, device=self.device) < wanted[:, None], here, -1)
 
     def _sampled(self, here: Tensor, sides: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The cells seen at u, v (B, S, S), -1..1 across the layer: colour times alpha (B, 3, S, S), alpha (B, 1, S, S)."""
+        """What u, v (B, S, S), -1..1 of the layer, show: colour times alpha (B, 3, S, S) and alpha (B, 1, S, S)."""
         shrink = (CELL - 2 * MARGIN) / sides
         steps = torch.tensor(SHRINK, device=self.device)
         level = (shrink[:, None] / steps).log().abs().argmin(1)
@@ -261,7 +272,8 @@ class Composer:
             noise = torch.where(pick == number, fine, noise)
         period = self.uniform(count, 1, 1, low=4 / size, high=1 / 3)
         stripes = ((along * 2 * np.pi / period).sin() > 0).float()
-        weight = torch.where(kind < 0.25, 0.0, torch.where(kind < 0.5, 0.5 + along, torch.where(kind < 0.8, noise, stripes)))
+        patterns = torch.where(kind < 0.8, noise, stripes)
+        weight = torch.where(kind < 0.25, 0.0, torch.where(kind < 0.5, 0.5 + along, patterns))
         painted = a + (b - a) * self.uniform(count, 1, 1, 1, low=0.2) * weight[:, None]
         grain = self.normal(count, 1, size, size) * self.uniform(count, 1, 1, 1, high=12 / 255)
         return (painted + grain).clamp(0, 1)
@@ -269,7 +281,8 @@ class Composer:
     def _developed(self, x: Tensor) -> Tensor:
         """Exposure, contrast, colour cast, sometimes gray, soft or noisy."""
         count = len(x)
-        contrast, light = self.uniform(count, 1, 1, 1, low=0.6, high=1.25), self.uniform(count, 1, 1, 1, low=-0.12, high=0.12)
+        contrast = self.uniform(count, 1, 1, 1, low=0.6, high=1.25)
+        light = self.uniform(count, 1, 1, 1, low=-0.12, high=0.12)
         cast = self.uniform(count, 3, 1, 1, low=0.85, high=1.15)
         x = (((x - 0.5) * contrast + 0.5 + light) * cast).clamp(0, 1)
         gray = (self.uniform(count) < 0.08)[:, None, None, None]
@@ -311,8 +324,11 @@ def _mosaic(pictures: NDArray[np.uint8], shrink: tuple[float, ...], columns: int
             small = round(side / factor)
             y = x
             if small < side:
-                y = cv2.resize(cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA), (side, side),
-                               interpolation=cv2.INTER_CUBIC).clip(0, 1)
+                y = cv2.resize(
+                    cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA),
+                    (side, side),
+                    interpolation=cv2.INTER_CUBIC,
+                ).clip(0, 1)
             row, column = divmod(number * len(shrink) + level, columns)
             out[row * side : (row + 1) * side, column * side : (column + 1) * side] = y.reshape(side, side, channels)
     return torch.from_numpy(out).permute(2, 0, 1)[None].contiguous()
@@ -351,8 +367,12 @@ def _cutouts(atlas: Atlas, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
         size = max(2, round(wide * inner)), max(2, round(high * inner))
         cell = np.zeros((CELL, CELL, 4), np.uint8)
         top, left = (CELL - size[1]) // 2, (CELL - size[0]) // 2
-        piece = np.dstack([cv2.resize(colour, size, interpolation=cv2.INTER_AREA),
-                           255 * cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)])
+        piece = np.dstack(
+            [
+                cv2.resize(colour, size, interpolation=cv2.INTER_AREA),
+                255 * cv2.resize(alpha, size, interpolation=cv2.INTER_AREA),
+            ]
+        )
         cell[top : top + size[1], left : left + size[0]] = piece.round().astype(np.uint8)
         out.append(cell)
     return out
@@ -376,4 +396,3 @@ def _blob(rng: np.random.Generator) -> NDArray[np.uint8]:
     points = CELL / 2 + points * (inner / np.abs(points).max())
     cv2.fillPoly(out, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return np.dstack([np.full((CELL, CELL, 3), 255, np.uint8), out])
-

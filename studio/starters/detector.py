@@ -27,6 +27,10 @@ from studio.starters.composer import WORLD, Composer, Mixture, Scenes
 from studio.train.detector import decode, network
 from studio.train.world import DETECTOR_CLASSES
 
+SCENES = Mixture(
+    count=(1, 10), plain=0.45, empty=0.2, cutouts=0.25, blobs=0.12, labelled=0.75, photo=0.6, developed=0.4
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -41,9 +45,7 @@ class Recipe:
     ema: float = 0.998
     class_gain: float = 1.5
     """Of the class loss; three times ultralytics', because names are harder here than places."""
-    scenes: Mixture = Mixture(
-        count=(1, 10), plain=0.45, empty=0.2, cutouts=0.25, blobs=0.12, labelled=0.75, photo=0.6, developed=0.4
-    )
+    scenes: Mixture = SCENES
 
 
 def batch_of(scenes: Scenes) -> dict[str, Tensor]:
@@ -70,7 +72,8 @@ def start(net: nn.Module, file: Path, pictures: Tensor) -> int:
     import onnx
     from onnx import numpy_helper
 
-    stored = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in onnx.load(str(file)).graph.initializer}
+    arrays = {i.name.removesuffix(".half"): numpy_helper.to_array(i) for i in onnx.load(str(file)).graph.initializer}
+    stored = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
     listeners, count = [], 0
 
     def neutral(norm: Any, inputs: tuple[Tensor], _: Tensor) -> Tensor:
@@ -125,9 +128,10 @@ class Trial:
             for i, raw in enumerate(_raw(net, scenes.pictures)):
                 number = 16 * part + i
                 there = scenes.seen[i] & (scenes.classes[i] >= 0)
-                truths += [(number, int(c), b.cpu().numpy()) for c, b in zip(scenes.classes[i][there], scenes.boxes[i][there])]
+                own = scenes.classes[i][there].tolist(), scenes.boxes[i][there].cpu().numpy()
+                truths += [(number, label, box) for label, box in zip(*own, strict=True)]
                 boxes, scores, labels = decode(raw, confidence=0.01)
-                found += [(number, int(c), b, float(s)) for c, b, s in zip(labels, boxes, scores)]
+                found += [(number, int(c), b, float(s)) for c, b, s in zip(labels, boxes, scores, strict=True)]
         false = [len(decode(raw, confidence=0.25)[0]) for scenes in self._empty for raw in _raw(net, scenes.pictures)]
         return (
             f"stickers: AP50 {precision(truths, found, 0.5):.3f} AP75 {precision(truths, found, 0.75):.3f}  "
@@ -145,7 +149,7 @@ def precision(
     found: list[tuple[int, int, NDArray[np.float32], float]],
     least: float,
 ) -> float:
-    """Average precision at an IoU of `least`, averaged over the classes in `truths`; see `studio.train.detector` for COCO's."""
+    """Average precision at an IoU of `least`, averaged over the classes; COCO's is in `studio.train.detector`."""
     classes, values = sorted({label for _, label, _ in truths}), []
     for label in classes:
         own: dict[int, list[NDArray[np.float32]]] = {}
@@ -180,8 +184,15 @@ def save(net: nn.Module, path: Path) -> None:
 
 
 def train(
-    out: Path, atlas: Path, *, until: float, folder: Path | None, seed: int = 0, tiny: bool = False,
-    steps: int | None = None, recipe: Recipe = Recipe(),
+    out: Path,
+    atlas: Path,
+    *,
+    until: float,
+    folder: Path | None,
+    seed: int = 0,
+    tiny: bool = False,
+    steps: int | None = None,
+    recipe: Recipe = Recipe(),
 ) -> Path:
     """Trains until `time.time()` is `until`, from the weights in `folder` where given, and writes `out`/detector.pt."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -192,9 +203,8 @@ def train(
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, 16 * 2**30 / total))
     net = network(class_gain=recipe.class_gain).to(device).to(memory_format=torch.channels_last)
-    pieces = read(atlas)
-    composer = Composer(pieces, DETECTOR_CLASSES, device, seed=seed + 2)
-    trial = Trial(Composer(pieces, DETECTOR_CLASSES, device, seed=998), *((16, 96) if tiny else (384, 192)))
+    composer = Composer(read(atlas), DETECTOR_CLASSES, device, seed=seed + 2)
+    trial = Trial(composer.seeded(998), *((16, 96) if tiny else (384, 192)))
     file = folder / "model.onnx" if folder is not None else None
     if file is not None and file.is_file():
         pictures = torch.cat([composer.draw(16, 192, recipe.scenes).pictures for _ in range(1 if tiny else 16)])

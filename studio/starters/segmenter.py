@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -39,6 +40,10 @@ SMALLEST = 0.0012
 """Regions below this share of the picture are not asked for."""
 
 
+THINGS = Mixture(count=(1, 8), plain=0.55, cutouts=0.2, blobs=0.2, photo=0.5, developed=0.5)
+PIECES = Mixture(count=(0, 6), plain=0.0, cutouts=0.35, blobs=0.35, photo=1.0, mapped=True, developed=0.7)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The numbers that made the shipped weights."""
@@ -57,10 +62,8 @@ class Recipe:
     """Share of the pictures whose ground is a photograph with known regions, things lying on it or not."""
     scored: float = 0.12
     """Share of the time for the predicted IoU."""
-    things: Mixture = Mixture(count=(1, 8), plain=0.55, cutouts=0.2, blobs=0.2, photo=0.5, developed=0.5)
-    pieces: Mixture = Mixture(
-        count=(0, 6), plain=0.0, cutouts=0.35, blobs=0.35, photo=1.0, mapped=True, developed=0.7
-    )
+    things: Mixture = THINGS
+    pieces: Mixture = PIECES
 
 
 # ── questions ────────────────────────────────────────────────────────────────
@@ -125,7 +128,7 @@ def depths(masks: Tensor) -> Tensor:
 
 
 def spots(masks: Tensor, sharpness: Tensor, chance: torch.Generator) -> Tensor:
-    """A pixel x y in each mask bool (N, S, S), none of them empty -> (N, 2); deeper inside with more `sharpness` (N,)."""
+    """A pixel x y in each mask bool (N, S, S), none empty -> (N, 2); the deeper inside the higher `sharpness` (N,)."""
     count, size = len(masks), masks.shape[-1]
     cells = size // 4
     share = F.avg_pool2d(masks[:, None].float(), 4)[:, 0]
@@ -169,7 +172,7 @@ def embedded(sam: Any, points: Tensor, labels: Tensor) -> Tensor:
 
 
 def decoded(sam: Any, features: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (N, C, h, w) and prompts of as many regions -> logits float (N, 4, 4h, 4w), what the IoU head sees (N, C)."""
+    """Features (N, C, h, w) and N prompts -> logits float (N, 4, 4h, 4w) and what the IoU head sees (N, C)."""
     decoder = sam.mask_decoder
     with torch.autocast(features.device.type, enabled=False):
         position = sam.prompt_encoder.get_dense_pe()
@@ -179,9 +182,7 @@ def decoded(sam: Any, features: Tensor, sparse: Tensor, dense: Tensor) -> tuple[
     found, source = decoder.transformer(features + dense, position.expand(count, -1, -1, -1), tokens)
     source = source.transpose(1, 2).reshape(features.shape)
     large = decoder.output_upscaling(source)
-    weights = torch.stack(
-        [mlp(found[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
-    )
+    weights = torch.stack([mlp(found[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1)
     logits = (weights @ large.flatten(2)).view(count, -1, *large.shape[2:])
     return logits.float(), found[:, 0].float()
 
@@ -264,12 +265,13 @@ def conversation(
 
 
 def start(sam: nn.Module, folder: Path) -> tuple[int, int]:
-    """Takes over the weights in `folder` that fit; blocks they lack begin as identities. How many were taken, of how many."""
+    """Takes over the weights in `folder` that fit; blocks they lack begin as identities. How many, of all."""
     from safetensors.torch import load_file
 
     old = {name: value.float() for name, value in load_file(str(folder / "model.safetensors")).items()}
     own = sam.state_dict()
-    last = ("second.1.weight", "position.weight", "position.bias", "proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias")
+    linears = [f"{layer}.{kind}" for layer in ("position", "proj", "mlp.2") for kind in ("weight", "bias")]
+    last = ("second.1.weight", *linears)
     fit = {name: value for name, value in old.items() if name in own and own[name].shape == value.shape}
     for name, value in own.items():
         block = name.rsplit(".", 2)[0]
@@ -297,7 +299,7 @@ class Trial:
     def __init__(self, composer: Composer, sam: Any, count: int, size: int) -> None:
         self._sets = {
             name: [_regions(composer, sam, composer.draw(count // 4, size, mixture), 4) for _ in range(4)]
-            for name, mixture in (("stickers", WORLD), ("photos", Recipe.pieces))
+            for name, mixture in (("stickers", WORLD), ("photos", PIECES))
         }
 
     @torch.no_grad()
@@ -316,7 +318,9 @@ class Trial:
                 box.append(answer.worth[half:, 0].mean())
                 error.append((guessed - answer.worth).abs().mean())
             means = [float(torch.stack(values).mean()) for values in (click, best, box, error)]
-            words.append(f"{name}: click {means[0]:.3f} (best of 3 {means[1]:.3f}) box {means[2]:.3f} iou error {means[3]:.3f}")
+            words.append(
+                f"{name}: click {means[0]:.3f} (best of 3 {means[1]:.3f}) box {means[2]:.3f} iou error {means[3]:.3f}"
+            )
         return "  ".join(words)
 
 
@@ -325,10 +329,17 @@ def _chance(device: torch.device, seed: int) -> torch.Generator:
 
 
 def train(
-    out: Path, atlas: Path, *, until: float, folder: Path | None, seed: int = 0, tiny: bool = False,
-    steps: int | None = None, recipe: Recipe = Recipe(),
+    out: Path,
+    atlas: Path,
+    *,
+    until: float,
+    folder: Path | None,
+    seed: int = 0,
+    tiny: bool = False,
+    steps: int | None = None,
+    recipe: Recipe = Recipe(),
 ) -> Path:
-    """Trains until `time.time()` is `until`, from the weights in `folder` where given, and writes `out`/segmenter.pt."""
+    """Trains until `time.time()` is `until`, from the weights in `folder` where given; writes `out`/segmenter.pt."""
     from studio.train.world import DETECTOR_CLASSES
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -347,9 +358,8 @@ def train(
         journal("from nothing")
     sam = sam.to(device)
     sam.image_encoder.to(memory_format=torch.channels_last)
-    pieces = read(atlas)
-    composer = Composer(pieces, DETECTOR_CLASSES, device, seed=seed + 1)
-    trial = Trial(Composer(pieces, DETECTOR_CLASSES, device, seed=999), sam, *((4, 128) if tiny else (192, 256)))
+    composer = Composer(read(atlas), DETECTOR_CLASSES, device, seed=seed + 1)
+    trial = Trial(composer.seeded(999), sam, *((4, 128) if tiny else (192, 256)))
     save(sam, path)
     journal(f"before: {trial(sam, bf16)}")
 
@@ -370,7 +380,8 @@ def train(
             three, best = each[:, 1:].min(1)
             single = torch.where(answer.one_click, 0.3, 1.0)
             guessed = sam.mask_decoder.iou_prediction_head(answer.seen)
-            total = total + (three + single * each[:, 0]).mean() + score_loss(guessed, answer.worth, answer.one_click.float())
+            total = total + (three + single * each[:, 0]).mean()
+            total = total + score_loss(guessed, answer.worth, answer.one_click.float())
             worth = answer.worth[:, 1:].gather(1, best[:, None]).mean()
             metrics["asked" if number == 0 else f"corrected {number}"] = worth
         return total / len(answers), metrics, len(taught.pictures)
@@ -380,15 +391,24 @@ def train(
         ema=recipe.ema, steps=steps,
     )  # fmt: skip
     descend(sam, loss, budget, journal, lambda: save(sam, path), lambda: trial(sam, bf16))
-    teach_scores(sam, lambda: batch_of(1.0, 1.0), recipe, composer.chance, until=until - 4, steps=steps, bf16=bf16, journal=journal)
+    questions = functools.partial(batch_of, 1.0, 1.0)
+    teach_scores(sam, questions, recipe, composer.chance, until=until - 4, steps=steps, bf16=bf16, journal=journal)
     journal(f"at last: {trial(sam, bf16)}")
     save(sam, path)
     return path
 
 
 def teach_scores(
-    sam: Any, draw: Any, recipe: Recipe, chance: torch.Generator, *, until: float, steps: int | None, bf16: bool,
-    journal: Journal, rate: float = 1e-3,
+    sam: Any,
+    draw: Any,
+    recipe: Recipe,
+    chance: torch.Generator,
+    *,
+    until: float,
+    steps: int | None,
+    bf16: bool,
+    journal: Journal,
+    rate: float = 1e-3,
 ) -> None:
     """The head of the predicted IoU learns what the masks of the finished network are worth."""
     sam.eval().requires_grad_(False)
