@@ -232,10 +232,14 @@ class Composer:
         across, down = share * (1 / aspects).clamp(max=1), share * aspects.clamp(max=1)
         cx = self.uniform(count, low=-1, high=1) * (1 - across)
         cy = self.uniform(count, low=-1, high=1) * (1 - down)
-        mirror = torch.where(self.uniform(count) < 0.5, -1.0, 1.0)
+        mirror = torch.where(self.uniform(count) < 0.5, -1.0, 1.0)[:, None, None]
+        upside = torch.where(self.uniform(count) < 0.1, -1.0, 1.0)[:, None, None]
+        turn = torch.where(self.uniform(count) < 0.4, self.uniform(count, low=-0.4, high=0.4), 0.0)[:, None, None]
         steps = (torch.arange(size, device=self.device) + 0.5) * (2 / size) - 1
-        u = (cx[:, None, None] + mirror[:, None, None] * across[:, None, None] * steps).expand(-1, size, -1)
-        v = (cy[:, None, None] + down[:, None, None] * steps[:, None]).expand(-1, -1, size)
+        x, y = steps[None, None, :], steps[None, :, None]
+        u = cx[:, None, None] + mirror * across[:, None, None] * (turn.cos() * x - turn.sin() * y)
+        v = cy[:, None, None] + upside * down[:, None, None] * (turn.sin() * x + turn.cos() * y)
+        u, v = (1 - ((w + 1) % 4 - 2).abs() for w in (u, v))  # mirrored at the photograph's edges
         shrink = torch.maximum(across, down) * PHOTO / size
         level = (shrink[:, None] / torch.tensor(PHOTO_SHRINK, device=self.device)).log().abs().argmin(1)
         found = _look(self.album, numbers * len(PHOTO_SHRINK) + level, u, v, PHOTO, 8)
@@ -351,7 +355,9 @@ def _look(
 def _cutouts(atlas: Atlas, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     """Regions of the photographs as cells with soft edges, RGBA (CELL, CELL, 4)."""
     out: list[NDArray[np.uint8]] = []
-    while len(out) < CUTOUTS:
+    for _ in range(20 * CUTOUTS):
+        if len(out) == CUTOUTS:
+            break
         number, level = int(rng.integers(atlas.grounds)), int(rng.integers(len(COUNTS)))
         numbers, areas = np.unique(atlas.regions[number, level], return_counts=True)
         numbers = numbers[(areas > 0.004 * PHOTO**2) & (areas < 0.5 * PHOTO**2)]
