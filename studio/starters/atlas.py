@@ -194,13 +194,13 @@ def _merged(labels: NDArray[np.int64], features: NDArray[np.float32], edges: NDA
         parent[b] = a
         version[a] += 1
         alive -= 1
-        for other, (length, edge) in border[b].items():
+        for other, (length, sharpness) in border[b].items():
             border[other].pop(b)
             if other != a:
                 for x, y in ((a, other), (other, a)):
                     entry = border[x].setdefault(y, [0.0, 0.0])
                     entry[0] += length
-                    entry[1] += edge
+                    entry[1] += sharpness
         border[b] = {}
         for other in border[a]:
             heapq.heappush(queue, (cost(a, other), a, other, version[a], version[other]))

@@ -77,7 +77,7 @@ def descend(
             value.backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:
             net.zero_grad(set_to_none=True)
-            value = metrics = None  # type: ignore[assignment]
+            value, metrics = None, {}  # type: ignore[assignment]
             share /= 2
             journal(f"out of memory: batches are {share:.3g} of their size from here on")
             if share < 1 / 64:

@@ -27,7 +27,7 @@ from studio.config import ROOT
 from studio.device import probe
 from studio.engines.sam import SamEngine
 from studio.engines.yolo import Yolo
-from studio.tasks import Detect, Segment
+from studio.tasks import Detect, Task, make_task
 from studio.train.asking import innermost
 from studio.train.detector import FIRST_EVALUATION_SCENE, average_precision
 from studio.train.photographs import photographs
@@ -115,7 +115,7 @@ def _asked(engine: SamEngine, desk: Desk, cases: Iterable[tuple[Pixels, Masks]])
             for number in range(1, 4):
                 x, y = (int(c) for c in innermost(wrong))
                 points.append((x, y, int(mask[y, x])))
-                offered, scores = _cut(engine, desk, Segment(image=name, points=tuple(points)))
+                offered, scores = _cut(engine, desk, make_task("segment", {"image": name, "points": points}))
                 values[f"click{'s' * (number > 1)}_{number}"] = _iou(offered[0], mask)
                 if number == 1:
                     values["best_of_3"] = max(_iou(one, mask) for one in offered)
@@ -125,7 +125,7 @@ def _asked(engine: SamEngine, desk: Desk, cases: Iterable[tuple[Pixels, Masks]])
                 wrong = wrong if wrong.any() else mask
             rows_, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             box = (int(columns[0]), int(rows_[0]), int(columns[-1]) + 1, int(rows_[-1]) + 1)
-            values["box"] = _iou(_cut(engine, desk, Segment(image=name, box=box))[0][0], mask)
+            values["box"] = _iou(_cut(engine, desk, make_task("segment", {"image": name, "box": box}))[0][0], mask)
             values["ellipse_in_box"] = _iou(_ellipse(box, mask.shape), mask)
             for key, value in {**values, "share": float(mask.mean())}.items():
                 rows.setdefault(key, []).append(value)
@@ -138,7 +138,7 @@ def _asked(engine: SamEngine, desk: Desk, cases: Iterable[tuple[Pixels, Masks]])
     return {**figures, "regions": len(share), "regions_small": int(small.sum())}
 
 
-def _cut(engine: SamEngine, desk: Desk, task: Segment) -> tuple[list[Masks], list[float]]:
+def _cut(engine: SamEngine, desk: Desk, task: Task) -> tuple[list[Masks], list[float]]:
     result = engine.run(task, desk)
     return list(result.masks), list(result.data["scores"])
 
