@@ -12,6 +12,7 @@ several counts gives regions from the whole thing to its parts.
 from __future__ import annotations
 
 import heapq
+import importlib.util
 import io
 import json
 import sys
@@ -73,7 +74,7 @@ def write(path: Path) -> None:
     whole = tuple(name for name in PHOTOGRAPHS if name not in _FLAT)
     shots = [*photographs(whole, longest=PHOTO), *_scikit_learn()]
     grounds = len(shots)
-    shots += [*photographs(_FLAT + TEXTURES, longest=PHOTO), _faces()]
+    shots += [*photographs(_FLAT + TEXTURES, longest=PHOTO), _faces(), *_people()]
     squares = [cv2.resize(shot, (PHOTO, PHOTO), interpolation=cv2.INTER_AREA) for shot in shots]
     facts = {
         "names": [t.name for t in things],
@@ -221,6 +222,23 @@ def _scikit_learn() -> list[Pixels]:
     for shot in shots:
         shot.thumbnail((PHOTO, PHOTO), Image.Resampling.LANCZOS)
     return [np.asarray(shot) for shot in shots]
+
+
+def _people() -> list[Pixels]:
+    """Photographs of people and a street in matplotlib's and ultralytics' wheels."""
+    found = []
+    for package, file in (
+        ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+        ("ultralytics", "assets/bus.jpg"),
+        ("ultralytics", "assets/zidane.jpg"),
+    ):
+        spec = importlib.util.find_spec(package)
+        path = Path(spec.origin).parent / file if spec is not None and spec.origin else Path()
+        if path.is_file():
+            with Image.open(path) as image:
+                image.thumbnail((PHOTO, PHOTO), Image.Resampling.LANCZOS)
+                found.append(np.asarray(image.convert("RGB")))
+    return found
 
 
 def _faces() -> Pixels:

@@ -48,6 +48,13 @@ class Recipe:
     scenes: Mixture = SCENES
 
 
+CALM = Recipe(
+    batch=16, sizes=(192,), rate=4e-4, muon_rate=None, ema=0.98, class_gain=1.0,
+    scenes=Mixture(count=(1, 8), plain=0.9, empty=0.45, cutouts=0.3, blobs=0.1, labelled=0.7, photo=0.6, developed=0.25),
+)  # fmt: skip
+"""Some minutes on a processor that teach trained weights what a photograph is."""
+
+
 def batch_of(scenes: Scenes) -> dict[str, Tensor]:
     """Scenes as ultralytics' loss wants them: "img" (B, 3, S, S), "batch_idx" (M,), "cls" (M, 1), "bboxes" (M, 4) as
     x y width height in 0..1."""
@@ -204,7 +211,7 @@ def train(
         torch.cuda.set_per_process_memory_fraction(min(1.0, 16 * 2**30 / total))
     net = network(class_gain=recipe.class_gain).to(device).to(memory_format=torch.channels_last)
     composer = Composer(read(atlas), DETECTOR_CLASSES, device, seed=seed + 2)
-    trial = Trial(composer.seeded(998), *((16, 96) if tiny else (384, 192)))
+    trial = Trial(composer.seeded(998), *((16, 96) if tiny else (128 if recipe is CALM else 384, 192)))
     file = folder / "model.onnx" if folder is not None else None
     if file is not None and file.is_file():
         pictures = torch.cat([composer.draw(16, 192, recipe.scenes).pictures for _ in range(1 if tiny else 16)])
@@ -226,7 +233,7 @@ def train(
         return parts.sum() / count, named, count
 
     budget = Budget(
-        until=until - 4, rate=recipe.rate, muon_rate=recipe.muon_rate, clip=10.0, ema=recipe.ema, steps=steps
+        until=until - 4, keep_s=120 if recipe is CALM else 60, rate=recipe.rate, muon_rate=recipe.muon_rate, clip=10.0, ema=recipe.ema, steps=steps
     )
     descend(net, loss, budget, journal, lambda: save(net, path), lambda: trial(net))
     return path
@@ -241,10 +248,14 @@ def main() -> None:
     parser.add_argument("--start", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="most steps, for trying it")
+    parser.add_argument("--calm", action="store_true", help="fine-tune trained weights on a processor")
     parser.add_argument("--tiny", action="store_true", help="small batches, for trying it on a processor")
     given = parser.parse_args()
     until = given.until if given.until is not None else time.time() + given.seconds
-    train(given.out, given.atlas, until=until, folder=given.start, seed=given.seed, tiny=given.tiny, steps=given.steps)
+    train(
+        given.out, given.atlas, until=until, folder=given.start, seed=given.seed, tiny=given.tiny, steps=given.steps,
+        recipe=CALM if given.calm else Recipe(),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
