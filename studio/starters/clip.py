@@ -83,8 +83,9 @@ def normalised(pictures: Tensor) -> Tensor:
 
 def loss(net: Clip, pictures: Tensor, tokens: Tensor, fits: Tensor) -> Tensor:
     """Radford et al.'s symmetric cross-entropy; pairs that fit without being the pair are left out."""
-    scale = net.logit_scale.clamp(max=math.log(100)).exp()
-    scores = scale * net.texts(tokens) @ net.pictures(pictures).T  # (captions, pictures)
+    said, seen = net.texts(tokens), net.pictures(pictures)
+    with torch.autocast(said.device.type, enabled=False):  # a hundred times what bf16 would round
+        scores = net.logit_scale.clamp(max=math.log(100)).exp() * said @ seen.T  # (captions, pictures)
     own = torch.arange(len(scores), device=scores.device)
     scores = scores.masked_fill(fits & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device), -1e4)
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", action="store_true", help="write tokenizer.json beside the textures and stop")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=3)
     args = parser.parse_args()
     if args.tokenizer:
         tokenizer(scenes.Lexicon(textures.read(args.textures))).save(str(args.textures / "tokenizer.json"))
