@@ -1,7 +1,8 @@
 """CLIP's two towers with the names and shapes of Hugging Face's CLIPModel, so that its weights load unchanged.
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision". Pictures are float
-(B, 3, S, S), normalised as the configuration says; words are int64 (B, L), padded with the last token, which ends a text.
+(B, 3, S, S), normalised as the configuration says; words are int64 (B, L), padded with the last token,
+which ends a text.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Tower:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
 
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Tower:
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
 
 @dataclass(frozen=True)
 class Config:
@@ -50,12 +55,9 @@ class Config:
     def read(cls, data: Mapping[str, Any]) -> Config:
         """From CLIPModel's config.json. Raises KeyError or TypeError where it is none."""
         text, vision = data["text_config"], data["vision_config"]
-        towers = [
-            Tower(**{name: part[name] for name in Tower.__dataclass_fields__ if name in part})
-            for part in (text, vision)
-        ]
         return cls(
-            *towers,
+            text=Tower.read(text),
+            vision=Tower.read(vision),
             projection_dim=data["projection_dim"],
             vocab_size=text["vocab_size"],
             max_position_embeddings=text["max_position_embeddings"],

@@ -1,6 +1,7 @@
 """SRVGGNetCompact, the small enlarger of Real-ESRGAN (Wang et al. 2021): plain convolutions, then pixels are shuffled.
 
-Keys are those of the published weights (body.N.weight), so they load unchanged. Pictures are float (B, 3, H, W) in 0..1.
+Keys are those of the published weights (body.N.weight), so they load unchanged. Pictures are float (B, 3, H, W) in
+0..1.
 """
 
 from __future__ import annotations

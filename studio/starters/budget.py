@@ -1,4 +1,4 @@
-"""What the recipes of this package share: a budget in seconds, the rate that falls with it, and when to look and save."""
+"""What the recipes of this package share: a budget in seconds, the rate that falls with it, when to look and save."""
 
 from __future__ import annotations
 
@@ -67,12 +67,26 @@ def prepare(device: str, seed: int) -> torch.device:
     return place
 
 
+def tell(text: str) -> None:
+    """One line of a recipe's log."""
+    print(text, flush=True)  # noqa: T201 - a command's answer
+
+
 def save(what: Any, path: Path) -> None:
-    """Tensors on the CPU, whole or not at all."""
+    """Tensors on the CPU, whole or not at all; where one is no longer finite, what was saved before stays."""
+    if not _is_finite(what):
+        tell(f"{path.name}: a weight is not finite; the last file stays")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(what, part)
     os.replace(part, path)
+
+
+def _is_finite(what: Any) -> bool:
+    if isinstance(what, torch.Tensor):
+        return not what.is_floating_point() or bool(what.isfinite().all())
+    return all(map(_is_finite, what.values())) if isinstance(what, dict) else True
 
 
 def half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

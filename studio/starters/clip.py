@@ -3,8 +3,8 @@
     python -m studio.starters.clip --textures FOLDER --out clip.pt --seconds 480
 
 `textures.py` draws FOLDER; `--tokenizer` writes the tokenizer there first. Pictures are composed on the device from
-emoji (`textures.Painter`), captions by facts (`scenes`); a caption that is also true of another picture of the batch does
-not count it as a counterexample.
+emoji (`textures.Painter`), captions by facts (`scenes`); a caption that is also true of another picture of the batch
+does not count it as a counterexample.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def held_out(lexicon: scenes.Lexicon, encode: Any, count: int = LOOKED_AT, seed:
     """Scenes that no training draws: things of the starter world on held-out colours, and others of another seed."""
     rng = np.random.default_rng([seed, 999])
     modes = ("portrait", "portrait", "pair", "scatter", "count")
-    drawn = [scenes.draw(lexicon, rng, modes[k % 5], held_out=modes[k % 5] in ("portrait", "pair")) for k in range(count)]
+    drawn = [
+        scenes.draw(lexicon, rng, modes[k % 5], held_out=modes[k % 5] in ("portrait", "pair")) for k in range(count)
+    ]
     captions = [scenes.say(lexicon, one, rng, plainly=k % 2 == 0) for k, one in enumerate(drawn)]
     return scenes.collate(lexicon, drawn, captions, [e.ids for e in encode([c.text for c in captions])])
 
@@ -156,14 +158,15 @@ def train(args: Any) -> None:
             mean = float(wrong.detach())
             with average.applied(net):
                 hits = [found_within(net, seen, looked["tokens"], n) for n in (1, 5)]
-            print(f"clip {plan.elapsed():.0f} s step {step} loss {mean:.3f} first {hits[0]:.3f} five {hits[1]:.3f}",
-                  flush=True)  # fmt: skip
+            budget.tell(
+                f"clip {plan.elapsed():.0f} s step {step} loss {mean:.3f} first {hits[0]:.3f} five {hits[1]:.3f}"
+            )
         if plan.due("save", 60):
             keep(average, args.out, step)
     keep(average, args.out, step)
     with average.applied(net):
         hits = [found_within(net, seen, looked["tokens"], n) for n in (1, 5)]
-    print(f"clip done {plan.elapsed():.0f} s step {step} first {hits[0]:.3f} five {hits[1]:.3f}", flush=True)
+    budget.tell(f"clip done {plan.elapsed():.0f} s step {step} first {hits[0]:.3f} five {hits[1]:.3f}")
 
 
 def keep(average: Average, path: Path, step: int) -> None:
@@ -189,7 +192,7 @@ def export(saved: Path, textures_folder: Path, folder: Path) -> None:
 
 @torch.no_grad()
 def evaluate(folder: Path, *, count: int = LOOKED_AT, seed: int = 7) -> dict[str, float]:
-    """Of captions of the starter world's own held-out scenes (with the font): whose picture is first, in the first five."""
+    """Of captions of the starter world's own held-out scenes: whose picture is first, and among the first five."""
     from PIL import Image
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -199,13 +202,20 @@ def evaluate(folder: Path, *, count: int = LOOKED_AT, seed: int = 7) -> dict[str
     encode = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch
     rng = np.random.default_rng(seed)
     pairs = [(t, c) for t in world.THINGS for c in world.COLOURS if world.held_out(t.name, c)]
-    portraits = [world.portrait(*pairs[i], rng, size=128) for i in rng.permutation(len(pairs))[: count // 2]]
-    others = [
-        world.scene(9_000_000 + k, mode=("pair", "scatter")[k % 2]) for k in range(count - len(portraits))
+    portraits = [
+        world.portrait(pairs[i][0], pairs[i][1], rng, size=128) for i in rng.permutation(len(pairs))[: count // 2]
     ]
+    others = [world.scene(9_000_000 + k, mode=("pair", "scatter")[k % 2]) for k in range(count - len(portraits))]
     results = {}
-    for name, group in (("all", portraits + others), ("portraits", portraits), ("pairs", others[::2]), ("scatters", others[1::2])):
-        shown = np.stack([np.asarray(Image.fromarray(s.picture).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for s in group])
+    for name, group in (
+        ("all", portraits + others),
+        ("portraits", portraits),
+        ("pairs", others[::2]),
+        ("scatters", others[1::2]),
+    ):
+        shown = np.stack(
+            [np.asarray(Image.fromarray(s.picture).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for s in group]
+        )
         tokens = torch.tensor([e.ids for e in encode([s.caption for s in group])])
         pictures = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 255
         for first in (1, 5):

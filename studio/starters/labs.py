@@ -3,8 +3,8 @@
     python -m studio.starters.labs stylegan --out stylegan.pt --seconds 480
     python -m studio.starters.labs stylegan --out stylegan.pt --export models/starter-stylegan
 
-The networks and losses are those of `studio.train`; here stickers are laid on their grounds by the device itself, no number
-leaves it but now and then, and batches are larger. What is saved goes through the trainer's own export.
+The networks and losses are those of `studio.train`; here stickers are laid on their grounds by the device itself, no
+number leaves it but now and then, and batches are larger. What is saved goes through the trainer's own export.
 """
 
 from __future__ import annotations
@@ -150,7 +150,12 @@ def _against(
         wrong_g = loss.generator(discriminator(shifted(make(generator, noise()))).scores)
         _descend([(generator, g_optimizer)], wrong_g, share * rate)
         average.follow(number)
-        told = {"loss_d": wrong_d, "loss_g": wrong_g, "d_real": scores.sigmoid().mean(), "d_fake": others.sigmoid().mean()}
+        told = {
+            "loss_d": wrong_d,
+            "loss_g": wrong_g,
+            "d_real": scores.sigmoid().mean(),
+            "d_fake": others.sigmoid().mean(),
+        }
         return {name: value.detach() for name, value in told.items()}
 
     def show() -> Tensor:
@@ -311,11 +316,11 @@ def train(starter: Starter, args: Any) -> None:
         step += 1
         if plan.due("tell", 20) or step == 10:
             values = " ".join(f"{name} {float(value):.4f}" for name, value in told.items())
-            print(f"{args.name} {plan.elapsed():.0f} s step {step} {values}", flush=True)
+            budget.tell(f"{args.name} {plan.elapsed():.0f} s step {step} {values}")
         if plan.due("save", 60):
             keep(starter, lesson, args.out, step)
     keep(starter, lesson, args.out, step)
-    print(f"{args.name} done {plan.elapsed():.0f} s step {step}", flush=True)
+    budget.tell(f"{args.name} done {plan.elapsed():.0f} s step {step}")
 
 
 @torch.no_grad()
@@ -368,7 +373,7 @@ def main() -> None:
     parser.add_argument("--export", type=Path, default=None, help="write the model of --out into this folder and stop")
     args = parser.parse_args()
     if args.export is not None:
-        print(json.dumps(export(STARTERS[args.name], args.out, args.export), indent=1))  # noqa: T201 - the answer
+        budget.tell(json.dumps(export(STARTERS[args.name], args.out, args.export), indent=1))
         return
     train(STARTERS[args.name], args)
 

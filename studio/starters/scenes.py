@@ -139,7 +139,10 @@ def draw(lexicon: Lexicon, rng: np.random.Generator, mode: str | None = None, he
         across = 3 if number > 4 else 2
         scene.shares = [float(rng.uniform(0.55, 0.95)) / across for _ in range(number)]
         scene.places = [
-            ((c % across + 0.5 + rng.uniform(-0.1, 0.1)) / across, (c // across + 0.5 + rng.uniform(-0.1, 0.1)) / across)
+            (
+                (c % across + 0.5 + rng.uniform(-0.1, 0.1)) / across,
+                (c // across + 0.5 + rng.uniform(-0.1, 0.1)) / across,
+            )
             for c in cells
         ]
     else:
@@ -220,9 +223,7 @@ def _joined(
     return f" {AND[language]} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _grounded(
-    text: str, english: str, colour: str, language: str, rng: np.random.Generator, plainly: bool
-) -> str:
+def _grounded(text: str, english: str, colour: str, language: str, rng: np.random.Generator, plainly: bool) -> str:
     if language != "en":
         on = ON[language][int(rng.integers(len(ON[language])))]
         return f"{text} {on} {colour}" if rng.random() < 0.8 else f"{text}, {colour}"
@@ -234,7 +235,9 @@ def _grounded(
     return forms[0 if plainly or rng.random() < 0.5 else int(rng.integers(len(forms)))]
 
 
-def collate(lexicon: Lexicon, scenes: list[Scene], captions: list[Caption], tokens: list[list[int]]) -> dict[str, Tensor]:
+def collate(
+    lexicon: Lexicon, scenes: list[Scene], captions: list[Caption], tokens: list[list[int]]
+) -> dict[str, Tensor]:
     """All of them as tensors with B rows; free slots hold -1."""
     count = len(scenes)
     colours = [[int(lexicon.atlas.colours[t, h]) for t, h in zip(s.things, s.hues, strict=True)] for s in scenes]
@@ -301,5 +304,3 @@ class Scenes(torch.utils.data.IterableDataset[dict[str, Tensor]]):
             scenes = [draw(self.lexicon, rng) for _ in range(self.batch)]
             captions = [say(self.lexicon, scene, rng) for scene in scenes]
             yield collate(self.lexicon, scenes, captions, [e.ids for e in encode([c.text for c in captions])])
-
-

@@ -39,7 +39,7 @@ DOMINANT = 0.55
 
 @dataclass(frozen=True)
 class Atlas:
-    """tiles uint8 RGBA (T, SIDE, SIDE, 4), their emoji, and their colour at each turn of the hue: (T, HUES), -1: none."""
+    """tiles uint8 RGBA (T, SIDE, SIDE, 4), their emoji, and their colour at each turn of the hue (T, HUES), or -1."""
 
     tiles: NDArray[np.uint8]
     emoji: tuple[str, ...]
@@ -51,9 +51,7 @@ def read(folder: Path) -> Atlas:
     found = json.loads((folder / "textures.json").read_text(encoding="utf-8"))
     with Image.open(folder / "textures.webp") as image:
         sheet = np.asarray(image.convert("RGBA"))
-    tiles = [
-        sheet[SIDE * (k // COLUMNS) :, SIDE * (k % COLUMNS) :][:SIDE, :SIDE] for k in range(len(found["emoji"]))
-    ]
+    tiles = [sheet[SIDE * (k // COLUMNS) :, SIDE * (k % COLUMNS) :][:SIDE, :SIDE] for k in range(len(found["emoji"]))]
     return Atlas(np.stack(tiles), tuple(found["emoji"]), np.array(found["colours"], np.int64))
 
 
@@ -177,7 +175,9 @@ def nearest_name(rgb: Tensor) -> Tensor:
     high, low = rgb.amax(-1), rgb.amin(-1)
     spread = (high - low).clamp_min(1e-6)
     r, g, b = rgb.unbind(-1)
-    hue = torch.where(high == r, (g - b) / spread % 6, torch.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4))
+    hue = torch.where(
+        high == r, (g - b) / spread % 6, torch.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4)
+    )
     hue = hue * 60
     bounds = torch.tensor([18.0, 38.0, 68.0, 165.0, 255.0, 290.0, 340.0], device=rgb.device)
     names = torch.tensor([0, 1, 2, 3, 4, 5, 6, 0], device=rgb.device)

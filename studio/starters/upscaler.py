@@ -135,7 +135,7 @@ def damaged(pictures: Tensor, scale: int) -> Tensor:
 def blurred(pictures: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian of sigma (N, 1, 1, 1) pixels, of which less than 0.2 is none."""
     reach = torch.arange(-4, 5, device=pictures.device).float()
-    kernel = torch.exp(-reach**2 / (2 * sigma.reshape(-1, 1).clamp_min(0.15) ** 2))
+    kernel = torch.exp(-(reach**2) / (2 * sigma.reshape(-1, 1).clamp_min(0.15) ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (3 N, 9)
     x = F.pad(pictures, (4, 4, 4, 4), mode="reflect").flatten(0, 1)[None]
     x = F.conv2d(x, kernel[:, None, :, None], groups=len(kernel))
@@ -175,7 +175,7 @@ def train(args: Any) -> None:
     device = budget.prepare(args.device, args.seed)
     photos = photographs(args.photographs)
     pieces = Pieces(photos, device)
-    print(f"upscaler learns from {len(photos)} photographs", flush=True)
+    budget.tell(f"upscaler learns from {len(photos)} photographs")
     nets = {name: SrvggCompact(scale=int(name[-1]), width=WIDTH, layers=LAYERS).to(device) for name in NAMES}
     for net in nets.values():
         torch.nn.init.normal_(net.body[-1].weight, std=1e-3)
@@ -205,11 +205,11 @@ def train(args: Any) -> None:
         step += 1
         if plan.due("look", 20) or step == 10:
             told = " ".join(f"{name} {-20 * math.log10(float(value.detach())):.2f}" for name, value in losses.items())
-            print(f"upscaler {plan.elapsed():.0f} s step {step} -20 log10 L1: {told}", flush=True)
+            budget.tell(f"upscaler {plan.elapsed():.0f} s step {step} -20 log10 L1: {told}")
         if plan.due("save", 60):
             keep(average, args.out, step)
     keep(average, args.out, step)
-    print(f"upscaler done {plan.elapsed():.0f} s step {step}", flush=True)
+    budget.tell(f"upscaler done {plan.elapsed():.0f} s step {step}")
 
 
 def keep(average: Average, path: Path, step: int) -> None:
@@ -234,7 +234,7 @@ def export(saved: Path, folder: Path) -> None:
 
 @torch.no_grad()
 def evaluate(saved: Path, pictures: Path, crop: int = 512) -> dict[str, Any]:
-    """PSNR in dB on the middle (crop, crop) of all pictures of a folder: bicubic, the network, each without a margin of 4.
+    """PSNR in dB on the middle (crop, crop) of a folder's pictures: bicubic, the network, both without a margin of 4.
 
     Clean: made smaller by Pillow's antialiased bicubic. Damaged: grain of deviation 10 and JPEG of quality 50 besides.
     """
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--evaluate", type=Path, default=None, help="measure --out on this folder's pictures and stop")
     args = parser.parse_args()
     if args.evaluate is not None:
-        print(json.dumps(evaluate(args.out, args.evaluate), indent=1))  # noqa: T201 - a command's answer
+        budget.tell(json.dumps(evaluate(args.out, args.evaluate), indent=1))
         return
     train(args)
 

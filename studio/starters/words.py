@@ -29,15 +29,20 @@ COLOURS: Mapping[str, tuple[str, ...]] = {
 # Emoji from these blocks show things; most others are signs.
 _BLOCKS = ((0x1F300, 0x1F5FF), (0x1F600, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F900, 0x1F9FF), (0x1FA70, 0x1FAFF),
            (0x2600, 0x27BF), (0x2B50, 0x2B50))  # fmt: skip
-_SIGNS = ("button", "arrow", "o’clock", "-thirty", "symbol", "hand:", "skin tone", "hair", "prohibited", "no ", "mark",
-          "dingbat", "suit", "circle", "square", "sign", "zodiac", "aries", "taurus", "gemini", "cancer", "leo",
-          "virgo", "libra", "scorpius", "sagittarius", "capricorn", "aquarius", "pisces", "ophiuchus", "dim", "room",
-          "water closet", "customs", "claim", "left luggage", "litter", "heavy", "cinema", "antenna", "vibration",
-          "wheelchair", "atm", "place of worship", "om", "yin yang", "cross", "multiply", "sparkle", "potable",
-          "hundred", "currency", "exchange", "chart", "identification", "name badge", "beginner", "trident",
-          "recycl", "fleur", "information", "radio button", "loop", "peace", "star and crescent", "wheel of dharma",
-          "khanda", "sesame", "person in suit", "hole", "dashing", "speech", "thought balloon", "anger", "zzz",
-          "middle finger", "♏", "plus", "minus", "divide", "infinity", "triangle pointed", "diamond", "input", "eight-spoked", "eight-pointed", "star of david", "six-pointed", "menorah", "passport", "wireless", "mobile phone off", "radioactive", "biohazard", "warning", "check box", "flat", "sharp", "dizzy symbol", "sweat droplets", "collision", "men’s", "women’s", "restroom", "baby symbol")  # fmt: skip
+_SIGNS = (
+    "button", "arrow", "o’clock", "-thirty", "symbol", "hand:", "skin tone", "hair", "prohibited", "no ",
+    "mark", "dingbat", "suit", "circle", "square", "sign", "zodiac", "aries", "taurus", "gemini", "cancer",
+    "leo", "virgo", "libra", "scorpius", "sagittarius", "capricorn", "aquarius", "pisces", "ophiuchus", "dim",
+    "room", "water closet", "customs", "claim", "left luggage", "litter", "heavy", "cinema", "antenna",
+    "vibration", "wheelchair", "atm", "place of worship", "om", "yin yang", "cross", "multiply", "sparkle",
+    "potable", "hundred", "currency", "exchange", "chart", "identification", "name badge", "beginner",
+    "trident", "recycl", "fleur", "information", "radio button", "loop", "peace", "star and crescent",
+    "wheel of dharma", "khanda", "sesame", "person in suit", "hole", "dashing", "speech", "thought balloon",
+    "anger", "zzz", "middle finger", "♏", "plus", "minus", "divide", "infinity", "triangle pointed",
+    "diamond", "input", "eight-spoked", "eight-pointed", "star of david", "six-pointed", "menorah",
+    "passport", "wireless", "mobile phone off", "radioactive", "biohazard", "warning", "check box", "flat",
+    "sharp", "dizzy symbol", "sweat droplets", "collision", "men’s", "women’s", "restroom", "baby symbol",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
