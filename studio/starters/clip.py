@@ -231,7 +231,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument(
+        "--export", type=Path, default=None, help="write the model of --out into this folder, measure it"
+    )
     args = parser.parse_args()
+    if args.export is not None:
+        export(args.out, args.textures, args.export)
+        budget.tell(json.dumps(evaluate(args.export), indent=1))
+        return
     if args.tokenizer:
         tokenizer(scenes.Lexicon(textures.read(args.textures))).save(str(args.textures / "tokenizer.json"))
         return

@@ -276,7 +276,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--evaluate", type=Path, default=None, help="measure --out on this folder's pictures and stop")
+    parser.add_argument(
+        "--export", type=Path, default=None, help="write the networks of --out into this folder and stop"
+    )
     args = parser.parse_args()
+    if args.export is not None:
+        export(args.out, args.export)
+        return
     if args.evaluate is not None:
         budget.tell(json.dumps(evaluate(args.out, args.evaluate), indent=1))
         return
