@@ -1,7 +1,7 @@
 // Which pictures to learn from. The value is {"source"}.
 studio.kinds.pictures = ({ root, props }) => {
   const { h } = studio;
-  const GROUPS = [["stickers", "Stickers, all"], ["stickers:animals", "Stickers: animals"], ["stickers:nature", "Stickers: nature"], ["stickers:food", "Stickers: food"], ["stickers:transport", "Stickers: transport"], ["stickers:things", "Stickers: things"], ["stickers:smileys", "Stickers: smileys"], ["digits", "Handwritten digits"]];
+  const GROUPS = [["stickers", "Stickers, all"], ["stickers:animals", "Stickers: animals"], ["stickers:nature", "Stickers: nature"], ["stickers:food", "Stickers: food"], ["stickers:transport", "Stickers: transport"], ["stickers:things", "Stickers: things"], ["stickers:smileys", "Stickers: smileys"], ["stickers:favourites", "Stickers: sixty favourites"], ["digits", "Handwritten digits"]];
   const PICTURES = /\.(png|jpe?g|webp|gif|bmp)$/i, MOST = 2 * 2 ** 30, MOST_FILES = 20000;
   const ADD = { zip: "A zip of my pictures …", ...(props.folders ? { folder: "A folder of my pictures …" } : {}) };
   let value = { source: "stickers" }, own = null, busy = "", problem = null, names = [], seed = 0, shown = false;
