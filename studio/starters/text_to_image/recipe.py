@@ -37,7 +37,11 @@ WORDS = 32
 TEXT_WIDTH = 192
 MERGES = 2600
 PIECE_PX = 256
-SHARES = {"autoencoder": 0.27, "painter": 0.65, "decoder": 0.08}
+PARTS = ("painter-1.pt", "painter-2.pt", "rest.pt")
+RECORDED = "recorded.ok"
+EVERY = 4
+"""Steps between fresh scenes in the painter's pool."""
+SHARES = {"autoencoder": 0.25, "painter": 0.69, "decoder": 0.06}
 """Of the budget."""
 SCHEDULE: Mapping[str, Any] = {
     "num_train_timesteps": 1000,
@@ -54,9 +58,9 @@ class Size(NamedTuple):
 
     pieces: int = 48
     batch: int = 640
-    pool: int = 160_000
-    fresh: int = 64
-    workers: int = 5
+    pool: int = 40_000
+    fresh: int = 24
+    workers: int = 12
     probe: int = 32
 
 
@@ -261,30 +265,41 @@ def descend(
     budget: Budget,
     *,
     adam: float,
-    muon: float,
+    muon: float | None,
     decay: float = 0.0,
     ema: float = 0.999,
     name: str = "",
     each: Callable[[int, Average], None] | None = None,
 ) -> int:
-    """Trains `net` in place by Muon and AdamW and leaves the averaged weights in it. Returns the steps taken."""
+    """Trains `net` in place by Muon and AdamW and leaves the averaged weights in it. Returns the steps taken.
+
+    A step that is no number or far off its recent mean puts the averaged weights back and halves the rates.
+    """
+    average, damping, mean = Average(net, ema), 1.0, math.nan
     optimizer = Muon(net, rate=adam, muon_rate=muon, weight_decay=decay)
-    average = Average(net, ema)
     params = [p for p in net.parameters() if p.requires_grad]
     step, begun, shown = 0, time.monotonic(), time.monotonic()
     while (used := budget.used(step)) < 1:
         value = loss(step)
         value.backward()
-        nn.utils.clip_grad_norm_(params, 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate(step, used)
-        optimizer.step()
+        norm = nn.utils.clip_grad_norm_(params, 1.0)
+        now, size = (float(number) for number in torch.stack([value.detach(), norm.detach()]))
+        if not math.isfinite(now + size) or now > 4 * mean:
+            damping, mean = damping / 2, math.nan
+            net.load_state_dict(average.weights)
+            optimizer = Muon(net, rate=adam, muon_rate=muon, weight_decay=decay)
+            print(f"{name} step {step}: loss {now:.3f}, back to the average at {damping} of the rates", flush=True)  # noqa: T201
+        else:
+            mean = now if math.isnan(mean) else 0.98 * mean + 0.02 * now
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * damping * rate(step, used)
+            optimizer.step()
+            average.update(net, step)
         optimizer.zero_grad(set_to_none=True)
-        average.update(net, step)
         step += 1
         if time.monotonic() - shown > 10 or step == 1:
             shown = time.monotonic()
-            print(f"{name} step {step} {shown - begun:.0f} s loss {float(value.detach()):.4f}", flush=True)  # noqa: T201
+            print(f"{name} step {step} {shown - begun:.0f} s loss {mean:.4f}", flush=True)  # noqa: T201
         if each is not None:
             each(step, average)
     net.load_state_dict(average.weights)
@@ -349,7 +364,7 @@ class Training:
             return difference(made.float(), wanted) + 0.01 * spread
 
         budget = Budget(seconds, self.steps)
-        steps = descend(self.vae, loss, budget, adam=2e-3, muon=0.02, ema=0.998, name="autoencoder")
+        steps = descend(self.vae, loss, budget, adam=2e-3, muon=None, ema=0.998, name="autoencoder")
         self._standardise()
         print(f"autoencoder {steps} steps, {self._worth():.2f} dB", flush=True)  # noqa: T201
 
@@ -412,10 +427,13 @@ class Training:
             fill(at, piece)
         print(f"painter's pool filled in {time.monotonic() - begun:.0f} s", flush=True)  # noqa: T201
         bar = alpha_bar().to(self.device)
-        count, turns = self.size.batch, self.size.pool // self.size.fresh
+        count, fresh = self.size.batch, EVERY * self.size.fresh
+        turns = self.size.pool // fresh
+        unet = self._graphed(count)
 
         def loss(step: int) -> Tensor:
-            fill((step % turns) * self.size.fresh, self.size.fresh)
+            if step % EVERY == 0:
+                fill((step // EVERY % turns) * fresh, fresh)
             which = torch.randint(len(pool), (count,), device=self.device)
             clean = pool[which].float()
             said = torch.where(torch.rand(count, 1, device=self.device) < 0.08, self.empty, tokens[which])
@@ -424,7 +442,7 @@ class Training:
             signal, sigma = bar[timesteps].sqrt()[:, None, None, None], (1 - bar[timesteps]).sqrt()[:, None, None, None]
             noise = torch.randn_like(clean)
             with self.fast():
-                made = self.painter(signal * clean + sigma * noise, timesteps, said)
+                made = unet(signal * clean + sigma * noise, timesteps, self.painter.text_encoder(said)[0])
             return (made.float() - (signal * noise - sigma * clean)).square().mean()
 
         saved = [time.monotonic()]
@@ -435,8 +453,66 @@ class Training:
                 self.save(average.weights)
 
         budget = Budget(seconds - (time.monotonic() - begun), self.steps)
-        steps = descend(self.painter, loss, budget, adam=1e-3, muon=0.02, decay=0.01, ema=0.999, name="painter", each=each)
+        steps = descend(self.painter, loss, budget, adam=1e-3, muon=0.015, decay=0.01, ema=0.999, name="painter", each=each)
         print(f"painter {steps} steps of {count}", flush=True)  # noqa: T201
+
+    def _graphed(self, count: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The UNet for batches of `count`; on a GPU its launches, which take longer than the work, are recorded once."""
+
+        class Plain(nn.Module):
+            def __init__(self, unet: nn.Module) -> None:
+                super().__init__()
+                self.unet = unet
+
+            def forward(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+                return self.unet(noisy, timesteps, text, return_dict=False)[0]
+
+        plain = Plain(self.painter.unet)
+        if not (self.folder / RECORDED).exists():
+            return plain
+        noisy, timesteps, text = self._example(count)
+        with torch.autocast("cuda", dtype=self.kind, cache_enabled=False):
+            recorded = torch.cuda.make_graphed_callables(plain, (noisy, timesteps, text), allow_unused_input=True)
+
+        def run(noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+            with torch.autocast("cuda", dtype=self.kind, cache_enabled=False):
+                return recorded(noisy, timesteps, text.float())
+
+        return run
+
+    def _example(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        side = SIZE // SHRINK
+        return (
+            torch.randn(count, CHANNELS, side, side, device=self.device),
+            torch.randint(1000, (count,), device=self.device),
+            torch.randn(count, WORDS, TEXT_WIDTH, device=self.device, requires_grad=True),
+        )
+
+    def rehearse(self) -> None:
+        """Tries the recorded UNet in a process of its own: RECORDED appears where it is right, and is then used."""
+        count = self.size.batch
+        given = self._example(count)
+        nudge = torch.randn_like(given[0])
+        (self.folder / RECORDED).touch()
+        answers = []
+        for unet in (self._graphed(count), self.painter.unet):
+            for turn in range(6):
+                if turn == 2:
+                    torch.cuda.synchronize()
+                    begun = time.monotonic()
+                self.painter.zero_grad(set_to_none=True)
+                with self.fast():
+                    made = unet(*given)
+                    made = (made if isinstance(made, Tensor) else made.sample).float()
+                (made * nudge).mean().backward()
+            torch.cuda.synchronize()
+            grads = torch.cat([p.grad.flatten() for p in self.painter.unet.parameters() if p.grad is not None])
+            answers.append((made.detach(), grads.clone()))
+            print(f"rehearsal: {(time.monotonic() - begun) / 4 * 1000:.0f} ms", flush=True)  # noqa: T201
+        off = [float((a - b).norm() / b.norm()) for a, b in zip(*answers, strict=True)]
+        print(f"rehearsal: off by {off}", flush=True)  # noqa: T201
+        if max(off) > 0.05:
+            (self.folder / RECORDED).unlink()
 
     def polish_decoder(self, seconds: float) -> None:
         """Tunes the decoder alone on latents a little off, as the painter's are."""
@@ -451,7 +527,7 @@ class Training:
 
         self.vae.decoder.requires_grad_(True)
         budget = Budget(seconds, self.steps)
-        steps = descend(self.vae.decoder, loss, budget, adam=5e-4, muon=0.006, ema=0.995, name="decoder")
+        steps = descend(self.vae.decoder, loss, budget, adam=8e-4, muon=None, ema=0.995, name="decoder")
         self.vae.decoder.requires_grad_(False)
         print(f"decoder {steps} steps, {self._worth():.2f} dB", flush=True)  # noqa: T201
 
@@ -462,9 +538,9 @@ class Training:
         unet = [name for name in half if name.startswith("unet.")]
         middle = len(unet) // 2
         parts = {
-            "painter-1.pt": {name: half[name] for name in unet[:middle]},
-            "painter-2.pt": {name: half[name] for name in unet[middle:]},
-            "rest.pt": {
+            PARTS[0]: {name: half[name] for name in unet[:middle]},
+            PARTS[1]: {name: half[name] for name in unet[middle:]},
+            PARTS[2]: {
                 "text": {name: value for name, value in half.items() if not name.startswith("unet.")},
                 "vae": {name: value.half().cpu() for name, value in self.vae.state_dict().items()},
             },
@@ -532,9 +608,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--steps", type=int, help="so many in each phase, instead of seconds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--pool", type=int, default=40_000, help="scenes at hand at a time")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try it out")
+    parser.add_argument("--rehearse", action="store_true", help="only try the recorded UNet; see Training.rehearse")
     given = parser.parse_args()
-    size = Size(4, 4, 8, 4, 1, 1) if given.small else Size()
+    size = Size(4, 4, 16, 4, 1, 1) if given.small else Size(pool=given.pool)
+    if given.rehearse:
+        training = Training(given.stickers, given.folder, torch.device(given.device), size._replace(workers=0), None)
+        return training.rehearse()
     train(given.stickers, given.folder, torch.device(given.device), given.seconds, size, given.steps)
 
 
