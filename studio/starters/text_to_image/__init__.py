@@ -1,0 +1,1 @@
+"""The starter that draws: its words, its scenes, their pictures and the recipe of its weights."""
