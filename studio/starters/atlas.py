@@ -2,7 +2,9 @@
 
 The file travels to machines that have neither the emoji font nor the packages the photographs come from:
 
-    python -m studio.starters.atlas atlas.zip
+    python -m studio.starters.atlas world.zip                                        # detector, segmenter
+    python -m studio.starters.atlas painted.zip --of painted --cell 384              # text_to_image
+    python -m studio.starters.atlas everything.zip --of everything --cell 72         # clip
 
 Regions of a photograph are SLIC superpixels (Achanta et al., 2012) merged pair by pair, the two whose union costs
 least first: Ward's criterion on colour and texture, weighed by how clear an edge runs between them. Cutting the tree at
@@ -11,11 +13,11 @@ several counts gives regions from the whole thing to its parts.
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import importlib.util
 import io
 import json
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 CELL = 128
-"""Side of a sticker's square cell, px."""
+"""Side of a sticker's square cell, px, where nothing else is asked for."""
 MARGIN = 2
 """Clear pixels around a sticker in its cell."""
 PHOTO = 512
@@ -43,9 +45,9 @@ class Atlas:
     """Stickers and photographs.
 
     Attributes:
-        stickers: RGBA uint8 (G, CELL, CELL, 4), each in the middle of its cell, its longer side CELL - 2 MARGIN.
+        stickers: RGBA uint8 (G, C, C, 4), each in the middle of its cell, its longer side C - 2 MARGIN.
         names, classes: of each sticker; the class is None where the detector has none.
-        photographs: RGB uint8 (K, PHOTO, PHOTO, 3).
+        photographs: RGB uint8 (K, PHOTO, PHOTO, 3); K is 0 for stickers that are painted on plain grounds only.
         aspects: width / height of each photograph before it was stretched, (K,).
         regions: uint8 (K, L, PHOTO, PHOTO), numbers of the regions at each level of COUNTS.
         grounds: how many of the photographs, from the first on, have regions; the rest are only textures.
@@ -60,36 +62,48 @@ class Atlas:
     grounds: int
 
 
-def write(path: Path) -> None:
-    """Draws all of it from the emoji font and the installed packages' pictures. Raises Unsupported without the font."""
-    from studio.train.photographs import PHOTOGRAPHS, TEXTURES, photographs
+def write(path: Path, of: str = "world", cell: int = CELL) -> None:
+    """Draws all of it from the emoji font and the installed packages' pictures. Raises Unsupported without the font.
+
+    `of` is "world" (what the starter world scatters), "painted" or "everything" (of `studio.starters.words`).
+    """
+    from studio.starters import words
     from studio.train.world import EXTRAS, THINGS, sticker
 
-    things = (*THINGS, *EXTRAS)
-    cells = np.zeros((len(things), CELL, CELL, 4), np.uint8)
-    for cell, thing in zip(cells, things, strict=True):
-        image = np.asarray(sticker(thing.emoji, CELL - 2 * MARGIN))
-        top, left = (CELL - image.shape[0]) // 2, (CELL - image.shape[1]) // 2
-        cell[top : top + image.shape[0], left : left + image.shape[1]] = image
-    whole = tuple(name for name in PHOTOGRAPHS if name not in _FLAT)
-    shots = [*photographs(whole, longest=PHOTO), *_scikit_learn()]
-    grounds = len(shots)
-    shots += [*photographs(_FLAT + TEXTURES, longest=PHOTO), _faces(), *_people()]
+    classes = {thing.name: thing.detector for thing in (*THINGS, *EXTRAS)}
+    chosen = {"world": lambda: (*THINGS, *EXTRAS), "painted": words.painted, "everything": words.things}[of]()
+    cells = np.zeros((len(chosen), cell, cell, 4), np.uint8)
+    for own, thing in zip(cells, chosen, strict=True):
+        image = np.asarray(sticker(thing.emoji, cell - 2 * MARGIN))
+        top, left = (cell - image.shape[0]) // 2, (cell - image.shape[1]) // 2
+        own[top : top + image.shape[0], left : left + image.shape[1]] = image
+    shots, grounds = ([], 0) if of == "painted" else _photographs()
     squares = [cv2.resize(shot, (PHOTO, PHOTO), interpolation=cv2.INTER_AREA) for shot in shots]
     facts = {
-        "names": [t.name for t in things],
-        "classes": [t.detector for t in things],
+        "cell": cell,
+        "names": [thing.name for thing in chosen],
+        "classes": [classes.get(thing.name) for thing in chosen],
         "aspects": [shot.shape[1] / shot.shape[0] for shot in shots],
         "grounds": grounds,
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as out:
         out.writestr("facts.json", json.dumps(facts, ensure_ascii=False))
-        out.writestr("stickers.png", _encoded(Image.fromarray(cells.reshape(-1, CELL, 4)), "PNG", optimize=True))
+        out.writestr("stickers.png", _encoded(Image.fromarray(cells.reshape(-1, cell, 4)), "PNG"))
         for number, square in enumerate(squares):
             out.writestr(f"photograph{number}.jpg", _encoded(Image.fromarray(square), "JPEG", quality=90))
             if number < grounds:
                 levels = hierarchy(square, shots[number].shape[1] / shots[number].shape[0])
                 out.writestr(f"regions{number}.png", _encoded(Image.fromarray(levels.reshape(-1, PHOTO)), "PNG"))
+
+
+def _photographs() -> tuple[list[Pixels], int]:
+    """All photographs, those with regions first, and how many those are."""
+    from studio.train.photographs import PHOTOGRAPHS, TEXTURES, photographs
+
+    whole = tuple(name for name in PHOTOGRAPHS if name not in _FLAT)
+    shots = [*photographs(whole, longest=PHOTO), *_scikit_learn()]
+    rest = [*photographs(_FLAT + TEXTURES, longest=PHOTO), _faces(), *_people()]
+    return shots + rest, len(shots)
 
 
 def read(path: Path) -> Atlas:
@@ -104,11 +118,12 @@ def read(path: Path) -> Atlas:
         regions = np.zeros((count, len(COUNTS), PHOTO, PHOTO), np.uint8)
         for number in range(grounds):
             regions[number] = picture(f"regions{number}.png").reshape(len(COUNTS), PHOTO, PHOTO)
+        shots = [picture(f"photograph{number}.jpg") for number in range(count)]
         return Atlas(
-            stickers=picture("stickers.png").reshape(-1, CELL, CELL, 4),
+            stickers=picture("stickers.png").reshape(-1, facts["cell"], facts["cell"], 4),
             names=tuple(facts["names"]),
             classes=tuple(facts["classes"]),
-            photographs=np.stack([picture(f"photograph{number}.jpg") for number in range(count)]),
+            photographs=np.stack(shots) if shots else np.zeros((0, PHOTO, PHOTO, 3), np.uint8),
             aspects=np.array(facts["aspects"], np.float32),
             regions=regions,
             grounds=grounds,
@@ -257,4 +272,9 @@ def _encoded(image: Image.Image, kind: str, **options: int | bool) -> bytes:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--of", choices=("world", "painted", "everything"), default="world")
+    parser.add_argument("--cell", type=int, default=CELL)
+    given = parser.parse_args()
+    write(given.path, given.of, given.cell)

@@ -1,17 +1,18 @@
 """Recipe: the starter CLIP, two small towers that put pictures and words into one space.
 
-    python -m studio.starters.clip --textures FOLDER --out clip.pt --seconds 480
+    python -m studio.starters.clip --atlas everything.zip --out OUT --seconds 480
 
-`textures.py` draws FOLDER; `--tokenizer` writes the tokenizer there first. Pictures are composed on the device from
-emoji (`textures.Painter`), captions by facts (`scenes`); a caption that is also true of another picture of the batch
-does not count it as a counterexample.
+Pictures are composed on the device, captions state facts (`studio.starters.scenes`): a caption that is also true of
+another picture of the batch does not count that as a counterexample.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio.nets.clip import Clip, Config, Tower
-from studio.starters import budget, scenes, textures, words
+from studio.starters import atlas, budget, scenes, words
+from studio.starters.composer import Composer
+from studio.starters.stream import Read, Stream
 from studio.train import world
-from studio.train.loop import Average
 
 SIZE, LENGTH, VOCABULARY = 96, 32, 2600
 MEAN, DEVIATION = 0.5, 0.35
@@ -44,7 +46,7 @@ def config() -> Config:
     )
 
 
-def tokenizer(lexicon: scenes.Lexicon) -> Any:
+def tokenizer() -> Any:
     """Byte pairs of lower-case words without accents; the last two of the vocabulary begin and end a text."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -52,12 +54,12 @@ def tokenizer(lexicon: scenes.Lexicon) -> Any:
     made.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])
     made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     made.decoder = decoders.BPEDecoder(suffix="</w>")
-    rng = np.random.default_rng(0)
-    said = (scenes.say(lexicon, scenes.draw(lexicon, rng), rng).text for _ in range(40_000))
+    rng, known = np.random.default_rng(0), scenes.lexicon()
+    said = (scenes.draw(rng, scenes.SEEN).caption for _ in range(40_000))
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - 2, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False
     )
-    made.train_from_iterator(itertools.chain(said, lexicon.index, map(words.plural, lexicon.index)), trainer)
+    made.train_from_iterator(itertools.chain(said, known, map(words.plural, known)), trainer)
     missing = VOCABULARY - 2 - made.get_vocab_size()
     made.add_special_tokens([f"<unused{k}>" for k in range(missing)] + ["<start>", "<end>"])
     made.post_processor = processors.TemplateProcessing(
@@ -68,15 +70,46 @@ def tokenizer(lexicon: scenes.Lexicon) -> Any:
     return made
 
 
-def held_out(lexicon: scenes.Lexicon, encode: Any, count: int = LOOKED_AT, seed: int = 1) -> dict[str, Tensor]:
-    """Scenes that no training draws: things of the starter world on held-out colours, and others of another seed."""
-    rng = np.random.default_rng([seed, 999])
-    modes = ("portrait", "portrait", "pair", "scatter", "count")
-    drawn = [
-        scenes.draw(lexicon, rng, modes[k % 5], held_out=modes[k % 5] in ("portrait", "pair")) for k in range(count)
-    ]
-    captions = [scenes.say(lexicon, one, rng, plainly=k % 2 == 0) for k, one in enumerate(drawn)]
-    return scenes.collate(lexicon, drawn, captions, [e.ids for e in encode([c.text for c in captions])])
+def reader(spelling: str) -> Read:
+    """Texts -> tokens (N, LENGTH), by what `tokenizer` wrote."""
+    from tokenizers import Tokenizer
+
+    encode = Tokenizer.from_str(spelling).encode_batch
+    return lambda texts: np.array([found.ids for found in encode(list(texts))])
+
+
+def members() -> Tensor:
+    """Which things each word of the lexicon fits, bool (W, T)."""
+    table = torch.zeros((len(scenes.lexicon()), len(words.things())), dtype=torch.bool)
+    for row, fits in zip(table, scenes.lexicon().values(), strict=True):
+        row[list(fits)] = True
+    return table
+
+
+@torch.no_grad()
+def fitting(facts: Tensor, members: Tensor) -> Tensor:
+    """Whether caption i is true of picture j, bool (B, B), as far as `scenes.facts` (B, F) tell."""
+    things, tints, counts, word, tint, count = facts[:, :-3].view(len(facts), 6, scenes.SLOTS).unbind(1)
+    colour, ground, relation = facts[:, -3:].unbind(1)
+    found = torch.ones((len(facts),) * 2, dtype=torch.bool, device=facts.device)
+    for m in range(scenes.SLOTS):
+        said = word[:, m]
+        same = members[said.clamp_min(0)][:, things.clamp_min(0)] & (things >= 0)  # (B, B, SLOTS)
+        same &= (tint[:, m, None, None] < 0) | (tint[:, m, None, None] == tints)
+        same &= (count[:, m, None, None] < 0) | (count[:, m, None, None] == counts)
+        found &= (said < 0)[:, None] | same.any(2)
+    found &= (ground[:, None] < 0) | (ground[:, None] == colour)
+    return found & (relation <= 0)[:, None]
+
+
+@torch.no_grad()
+def photographed(pictures: Tensor) -> Tensor:
+    """Small changes a camera or a codec makes, (B, 3, S, S) in 0..1: light, contrast, grain, a little blur."""
+    one = torch.rand((4, len(pictures), 1, 1, 1), device=pictures.device)
+    soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    x = torch.where(one[0] < 0.2, soft, pictures)
+    x = (x - 0.5) * (0.85 + 0.3 * one[1]) + 0.5 + (one[2] - 0.5) * 0.12
+    return (x + torch.randn_like(x) * 0.03 * one[3]).clamp(0, 1)
 
 
 def normalised(pictures: Tensor) -> Tensor:
@@ -101,79 +134,45 @@ def found_within(net: Clip, pictures: Tensor, tokens: Tensor, first: int) -> flo
     return float((rank < first).float().mean())
 
 
-def photographs(folder: Path | None) -> list[Any]:
-    from studio.train.photographs import photographs as bundled
+def train(given: Any, batch: int = 512, rate: float = 1e-3, workers: int = 3) -> Path:
+    """Trains as `budget.arguments` says and writes `out`/clip.pt and `out`/tokenizer.json."""
+    batch, workers = (8, 0) if given.tiny else (batch, workers)
+    journal, path, spelled = budget.Journal(given.out / "clip.log"), given.out / "clip.pt", given.out / "tokenizer.json"
+    if not spelled.is_file():
+        tokenizer().save(str(spelled))
+    read = functools.partial(reader, spelled.read_text(encoding="utf-8"))
+    stream = Stream(read, scenes.SEEN, workers=workers, count=batch, seed=given.seed)
+    first = stream.take(batch)  # the workers have begun before a GPU is touched
+    device = budget.prepare(given.device, given.seed)
+    composer = Composer(atlas.read(given.atlas), (), device, seed=given.seed)
+    known, net = members().to(device), Clip(config()).to(device)
+    looked, _, looked_tokens = Stream(read, scenes.SEEN, count=LOOKED_AT, seed=given.seed + 999).take(LOOKED_AT)
+    seen, spoken = composer.paint(looked, SIZE), torch.from_numpy(looked_tokens).to(device)
 
-    if folder is None:
-        return list(bundled())
-    from PIL import Image
-
-    return [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.iterdir())]
-
-
-def train(args: Any) -> None:
-    atlas = textures.read(args.textures)
-    lexicon = scenes.Lexicon(atlas)
-    spelling = (args.textures / "tokenizer.json").read_text(encoding="utf-8")
-    data = scenes.Scenes(lexicon, spelling, args.batch, args.seed)
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None
-    )
-    batches = iter(loader)
-    first = next(batches)  # the workers have begun before a GPU is touched
-    device = budget.prepare(args.device, args.seed)
-    from tokenizers import Tokenizer
-
-    painter = textures.Painter(atlas, photographs(args.photographs), device)
-    members = lexicon.members.to(device)
-    net = Clip(config()).to(device)
-    average = Average(net, 0.999)
-    decayed = [p for p in net.parameters() if p.ndim >= 2]
-    others = [p for p in net.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-        lr=args.rate, betas=(0.9, 0.98), eps=1e-6, fused=device.type == "cuda",
-    )  # fmt: skip
-    looked = {k: v.to(device) for k, v in held_out(lexicon, Tokenizer.from_str(spelling).encode_batch).items()}
-    seen = painter.paint(looked, SIZE)
-    plan = budget.Budget(args.seconds, args.steps, warmup=400)
-    step, mean = 0, 0.0
-    while plan.progress(step) < 1:
-        batch = first if step == 0 else next(batches)
-        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    def descent(progress: float, share: float) -> tuple[Tensor, Mapping[str, Tensor], int]:
+        nonlocal first
+        drawn, told, tokens = first or stream.take(max(2, round(batch * share)))
+        first = None  # type: ignore[assignment]
         with torch.no_grad():
-            pictures = normalised(textures.blurred_and_lit(painter.paint(batch, SIZE)))
-            fits = scenes.fitting(batch, members)
-        for group in optimizer.param_groups:
-            group["lr"] = args.rate * plan.rate(step)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            wrong = loss(net, pictures, batch["tokens"], fits)
-        optimizer.zero_grad(set_to_none=True)
-        wrong.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net, step)
-        step += 1
-        if plan.due("look", 20) or step == 10:
-            mean = float(wrong.detach())
-            with average.applied(net):
-                hits = [found_within(net, seen, looked["tokens"], n) for n in (1, 5)]
-            budget.tell(
-                f"clip {plan.elapsed():.0f} s step {step} loss {mean:.3f} first {hits[0]:.3f} five {hits[1]:.3f}"
-            )
-        if plan.due("save", 60):
-            keep(average, args.out, step)
-    keep(average, args.out, step)
-    with average.applied(net):
-        hits = [found_within(net, seen, looked["tokens"], n) for n in (1, 5)]
-    budget.tell(f"clip done {plan.elapsed():.0f} s step {step} first {hits[0]:.3f} five {hits[1]:.3f}")
+            pictures = normalised(photographed(composer.paint(drawn, SIZE)))
+            fits = fitting(torch.from_numpy(told).long().to(device), known)
+        with budget.fast(device):
+            wrong = loss(net, pictures, torch.from_numpy(tokens).to(device), fits)
+        return wrong, {}, len(tokens)
+
+    def keep() -> None:
+        budget.save({"weights": budget.half(net.state_dict()), "config": config().write()}, path)
+
+    def measure() -> str:
+        return "  ".join(f"within {n} {found_within(net, seen, spoken, n):.3f}" for n in (1, 5))
+
+    plan = budget.Budget(given.seconds, rate=rate, weight_decay=0.1, warmup=400, ema=0.999, steps=given.steps)
+    guard = budget.Guard("CLIP", 0.95 * math.log(batch))  # of a network that finds all pairs equally likely
+    budget.descend(net, descent, plan, journal, keep, measure, guard=guard)
+    return path
 
 
-def keep(average: Average, path: Path, step: int) -> None:
-    budget.save({"weights": budget.half(average.weights), "config": config().write(), "steps": step}, path)
-
-
-def export(saved: Path, textures_folder: Path, folder: Path) -> None:
+def export(saved: Path, spelled: Path, folder: Path) -> None:
     """`folder` as Hugging Face's CLIPModel has it: config, weights in half precision, tokenizer, preprocessing."""
     from safetensors.torch import save_file
 
@@ -181,7 +180,7 @@ def export(saved: Path, textures_folder: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in state["weights"].items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(state["config"], indent=1) + "\n", encoding="utf-8")
-    (folder / "tokenizer.json").write_text((textures_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer.json").write_text(spelled.read_text(encoding="utf-8"))
     preprocessing = {
         "crop_size": {"height": SIZE, "width": SIZE}, "size": {"shortest_edge": SIZE}, "resample": 3,
         "image_mean": [MEAN] * 3, "image_std": [DEVIATION] * 3, "image_processor_type": "CLIPImageProcessor",
@@ -225,24 +224,13 @@ def evaluate(folder: Path, *, count: int = LOOKED_AT, seed: int = 7) -> dict[str
 
 def main() -> None:
     parser = budget.arguments(__doc__)
-    parser.add_argument("--textures", type=Path, required=True)
-    parser.add_argument("--photographs", type=Path, default=None)
-    parser.add_argument("--tokenizer", action="store_true", help="write tokenizer.json beside the textures and stop")
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument(
-        "--export", type=Path, default=None, help="write the model of --out into this folder, measure it"
-    )
-    args = parser.parse_args()
-    if args.export is not None:
-        export(args.out, args.textures, args.export)
-        budget.tell(json.dumps(evaluate(args.export), indent=1))
+    parser.add_argument("--export", type=Path, help="write the model of OUT/clip.pt into this folder, measure it, stop")
+    given = parser.parse_args()
+    if given.export is not None:
+        export(given.out / "clip.pt", given.out / "tokenizer.json", given.export)
+        print(json.dumps(evaluate(given.export), indent=1))  # noqa: T201 - a command's answer
         return
-    if args.tokenizer:
-        tokenizer(scenes.Lexicon(textures.read(args.textures))).save(str(args.textures / "tokenizer.json"))
-        return
-    train(args)
+    train(given)
 
 
 if __name__ == "__main__":

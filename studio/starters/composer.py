@@ -1,6 +1,7 @@
 """Synthetic scenes composed on the training device: thousands a second, with exact masks and boxes.
 
-The scenes are those of `studio.train.world.scatter` (the same backgrounds, sizes, angles and lights), and harder ones:
+`Composer.draw` makes scenes by chance, `Composer.paint` those that `studio.starters.scenes` thought up and captioned.
+The former are those of `studio.train.world.scatter` (the same backgrounds, sizes, angles and lights), and harder ones:
 things among pieces of photographs and textured shapes, developed like photographs. All layers of a batch are sampled
 from one mosaic, so a layer costs one `grid_sample`.
 """
@@ -19,10 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from studio.starters.atlas import CELL, COUNTS, MARGIN, PHOTO, Atlas
+from studio.starters.scenes import Batch
+from studio.starters.words import COLOURS, TINTS
 
 SHRINK = (1.0, 1.5, 2.25, 3.4, 5.0)
 """How many times smaller than its cell a layer is drawn, by the mosaic's levels: each holds only what is then seen."""
 PHOTO_SHRINK = (1.0, 2.0, 4.0)
+LARGE = 256
+"""Stickers in cells from this many px on are kept at PHOTO_SHRINK's levels only."""
+STAR_FIELDS = 4
 LEVELS = (1.0, 1.5, 1.5, 1.0, 0.6)
 """How often each level of a photograph's regions is shown."""
 BLOBS = 96
@@ -94,35 +100,36 @@ class Composer:
 
     def __init__(self, atlas: Atlas, classes: tuple[str, ...], device: torch.device, seed: int = 0) -> None:
         rng = np.random.default_rng(0)
-        cells = [*atlas.stickers, *_cutouts(atlas, rng), *(_blob(rng) for _ in range(BLOBS))]
-        kinds = [0] * len(atlas.stickers) + [1] * (len(cells) - len(atlas.stickers) - BLOBS) + [2] * BLOBS
-        known = [-1 if name is None else classes.index(name) for name in atlas.classes]
+        self.cell = atlas.stickers.shape[1]
+        self.shrink = SHRINK if self.cell < LARGE else PHOTO_SHRINK
+        pieces = [*_cutouts(atlas, rng), *(_blob(rng) for _ in range(BLOBS))] if atlas.grounds else []
+        cells = [*atlas.stickers, *(cv2.resize(piece, (self.cell, self.cell)) for piece in pieces)]
+        kinds = [0] * len(atlas.stickers) + [1] * (len(pieces) - BLOBS) + [2] * min(BLOBS, len(pieces))
+        known = np.array([-1 if name not in classes else classes.index(name) for name in atlas.classes])
         self.device = device
         self.chance = torch.Generator(device).manual_seed(seed)
-        self.columns = int(np.ceil(np.sqrt(len(cells) * len(SHRINK))))
-        self.mosaic = _mosaic(np.stack(cells), SHRINK, self.columns).to(device)
-        self.album = _mosaic(atlas.photographs, PHOTO_SHRINK, 8).to(device)
-        levels = atlas.regions[: atlas.grounds].reshape(-1, PHOTO, PHOTO, 1)
-        self.maps = _mosaic(levels, (1.0,), 8, scale=1.0).to(device)
-        self.cells = len(cells)
+        self.columns = int(np.ceil(np.sqrt(len(cells) * len(self.shrink))))
+        self.mosaic = _mosaic(np.stack(cells), self.shrink, self.columns).to(device)
+        if atlas.grounds:
+            self.album = _mosaic(atlas.photographs, PHOTO_SHRINK, 8).to(device)
+            levels = atlas.regions[: atlas.grounds].reshape(-1, PHOTO, PHOTO, 1)
+            self.maps = _mosaic(levels, (1.0,), 8, scale=1.0).to(device)
+        self.cells, self.stickers = len(cells), len(atlas.stickers)
         self.photographs, self.grounds = len(atlas.photographs), atlas.grounds
         self.aspects = torch.from_numpy(atlas.aspects).to(device)
         self.kinds = torch.tensor(kinds, device=device)
-        self.classes = torch.tensor(known + [-1] * (len(cells) - len(known)), device=device)
-        solid = np.stack(cells)[..., 3] > 127
-        self.solid = torch.from_numpy(solid.sum((1, 2)) / (CELL - 2 * MARGIN) ** 2).float().to(device)
-        odds = np.ones(len(known))
-        counts = np.bincount(np.array(known)[np.array(known) >= 0], minlength=len(classes))
-        self.every = torch.from_numpy(odds / len(known)).float().to(device)
+        self.classes = torch.tensor([*known.tolist(), *[-1] * len(pieces)], device=device)
+        solid = np.array([(cell[..., 3] > 127).sum() for cell in cells]) / (self.cell - 2 * MARGIN) ** 2
+        self.solid = torch.from_numpy(solid).float().to(device)
+        counts = np.bincount(known[known >= 0], minlength=len(classes))
         even = np.array(
-            [
-                0.5 / max(1, (np.array(known) >= 0).sum()) + 0.5 / len(classes) / counts[k] if k >= 0 else 0
-                for k in known
-            ]
+            [0.5 / max(1, (known >= 0).sum()) + 0.5 / len(classes) / counts[k] if k >= 0 else 0 for k in known]
         )  # half of the time every thing alike, half of the time every class
-        other = np.array([float(k < 0) for k in known])
+        self.every = torch.ones(len(known), device=device)
         self.named = torch.from_numpy(even).float().to(device)
-        self.unnamed = torch.from_numpy(other / other.sum()).float().to(device)
+        self.unnamed = torch.from_numpy(known < 0).float().to(device)
+        self.tints = torch.tensor([COLOURS[name] for name in TINTS], device=device).float() / 255
+        self.stars = _star_fields().to(device)
 
     def seeded(self, seed: int) -> Composer:
         """Another that draws from the same mosaic."""
@@ -164,12 +171,9 @@ class Composer:
         stretch = torch.where(kinds > 0, self.uniform(count, layers, low=0.5, high=1.0), 1.0)
         centres = self.uniform(count, layers, 2, low=0.06, high=0.94) * size
         lights = self.uniform(count, layers, low=0.75, high=1.1)
-        y, x = torch.meshgrid(*(torch.arange(size, device=self.device) + 0.5,) * 2, indexing="ij")
         for n in range(layers):
-            turn, side = torch.deg2rad(angles[:, n])[:, None, None], sides[:, n, None, None]
-            dx, dy = x - centres[:, n, 0, None, None], y - centres[:, n, 1, None, None]
-            u = (dx * turn.cos() + dy * turn.sin()) * (2 / side) * mirror[:, n, None, None]
-            v = (dy * turn.cos() - dx * turn.sin()) * (2 / side) / stretch[:, n, None, None]
+            u, v = self._placed(size, centres[:, n], sides[:, n], torch.deg2rad(angles[:, n]), mirror[:, n])
+            v = v / stretch[:, n, None, None]
             colour, alpha = self._sampled(here[:, n], sides[:, n], u, v)
             is_there = (here[:, n] >= 0)[:, None, None, None]
             colour, alpha = colour * is_there, alpha * is_there
@@ -188,6 +192,59 @@ class Composer:
         pictures = (pictures * 255).round() / 255
         return Scenes(pictures, owner, classes, kinds, seen, boxes, mapped)
 
+    @torch.no_grad()
+    def paint(self, batch: Batch, size: int) -> Tensor:
+        """Pictures float (N, 3, size, size), 0..1 RGB, of scenes thought up elsewhere; wild grounds are drawn here."""
+        grounds = torch.from_numpy(batch.grounds).to(self.device)
+        pictures = self._bands(grounds, size)
+        if batch.grounds[:, -1].any():
+            wild, _ = self._grounds(len(pictures), size, Mixture(photo=0.3))
+            pictures = torch.where(grounds[:, -1, None, None, None] > 0, wild, pictures)
+        for sprites in batch.sprites.transpose(1, 0, 2):
+            rows = np.flatnonzero(sprites[:, 0] >= 0)
+            if not len(rows):
+                continue
+            thing, x, y, side, tint, angle, mirrored, light = torch.from_numpy(sprites[rows]).to(self.device).unbind(1)
+            centres, mirror = torch.stack([x, y], 1) * size, torch.where(mirrored > 0, -1.0, 1.0)
+            u, v = self._placed(size, centres, side * size, angle, mirror)
+            colour, alpha = self._sampled(thing.long(), side * size, u, v)
+            tinted = self._tinted(colour, alpha, tint.long().clamp(min=0))
+            colour = torch.where((tint >= 0)[:, None, None, None], tinted, colour) * light[:, None, None, None]
+            index = torch.from_numpy(rows).to(self.device)
+            pictures[index] = (pictures[index] * (1 - alpha) + colour).clamp(0, 1)
+        return pictures
+
+    def _bands(self, grounds: Tensor, size: int) -> Tensor:
+        """Three bands of colour, softly or sharply divided, with stars where they shine: (N, 3, size, size)."""
+        y = ((torch.arange(size, device=self.device) + 0.5) / size)[None, None, :, None]
+        top, middle, bottom = (grounds[:, 3 * i : 3 * i + 3, None, None] / 255 for i in range(3))
+        first, second, softness, shining = (grounds[:, 9 + i, None, None, None] for i in range(4))
+        bands = top
+        for border, below in ((first, middle), (second, bottom)):
+            share = ((y - border) / softness.clamp(min=1e-3) + 0.5).clamp(0, 1)
+            bands = bands + (below - bands) * share
+        bands = bands.expand(-1, -1, -1, size).contiguous()
+        which = (grounds[:, :9].sum(1).long() % STAR_FIELDS)[:, None, None, None]
+        light = F.interpolate(self.stars, size=(size, size), mode="area")
+        light = light.expand(len(which), -1, -1, -1).gather(1, which.expand(-1, 1, size, size))
+        return torch.where(shining > 0, torch.maximum(bands, light * shining), bands)
+
+    def _tinted(self, colour: Tensor, alpha: Tensor, tint: Tensor) -> Tensor:
+        """The sticker in one colour, its light and dark kept: four parts of the colour, one of its own."""
+        light = (colour * colour.new_tensor((0.3, 0.59, 0.11))[:, None, None]).sum(1, keepdim=True)
+        painted = torch.minimum(self.tints[tint][:, :, None, None] * (0.3 * alpha + 0.95 * light), alpha)
+        return 0.8 * painted + 0.2 * colour
+
+    def _placed(
+        self, size: int, centres: Tensor, sides: Tensor, angles: Tensor, mirror: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Where each pixel lies on a layer, u and v (B, S, S), -1..1 across its longer side; lengths in px."""
+        y, x = torch.meshgrid(*(torch.arange(size, device=self.device) + 0.5,) * 2, indexing="ij")
+        turn, scale = angles[:, None, None], 2 / sides[:, None, None]
+        dx, dy = x - centres[:, 0, None, None], y - centres[:, 1, None, None]
+        u = (dx * turn.cos() + dy * turn.sin()) * scale * mirror[:, None, None]
+        return u, (dy * turn.cos() - dx * turn.sin()) * scale
+
     def _layers(self, count: int, layers: int, mixture: Mixture, plain: Tensor, empty: Tensor) -> Tensor:
         """Which cell each layer shows, -1 for none, (B, N)."""
         if mixture.labelled is None:
@@ -197,7 +254,7 @@ class Composer:
             named = torch.multinomial(self.named, count * layers, True, generator=self.chance)
             unnamed = torch.multinomial(self.unnamed, count * layers, True, generator=self.chance)
             stickers = torch.where(pick, named, unnamed)
-        first = len(self.every)
+        first = self.stickers
         cutouts = first + self.integers(self.cells - BLOBS - first, count, layers)
         blobs = self.cells - BLOBS + self.integers(BLOBS, count, layers)
         dice = self.uniform(count, layers) * torch.where(
@@ -215,11 +272,11 @@ class Composer:
 
     def _sampled(self, here: Tensor, sides: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """What u, v (B, S, S), -1..1 of the layer, show: colour times alpha (B, 3, S, S) and alpha (B, 1, S, S)."""
-        shrink = (CELL - 2 * MARGIN) / sides
-        steps = torch.tensor(SHRINK, device=self.device)
-        level = (shrink[:, None] / steps).log().abs().argmin(1)
-        inner = (CELL - 2 * MARGIN) / CELL
-        found = _look(self.mosaic, here.clamp(min=0) * len(SHRINK) + level, u * inner, v * inner, CELL, self.columns)
+        inner = (self.cell - 2 * MARGIN) / self.cell
+        steps = torch.tensor(self.shrink, device=self.device)
+        level = (inner * self.cell / sides[:, None] / steps).log().abs().argmin(1)
+        where = here.clamp(min=0) * len(self.shrink) + level
+        found = _look(self.mosaic, where, u * inner, v * inner, self.cell, self.columns)
         inside = ((u.abs() <= 1.02) & (v.abs() <= 1.02))[:, None]
         found = found * inside
         return found[:, :3], found[:, 3:]
@@ -297,6 +354,17 @@ class Composer:
         noisy = (self.uniform(count) < 0.25)[:, None, None, None]
         noise = self.normal(count, 1, *x.shape[2:]) * self.uniform(count, 1, 1, 1, low=0.008, high=0.04)
         return torch.where(noisy, (x + noise).clamp(0, 1), x)
+
+
+def _star_fields() -> Tensor:
+    """Points of light, float32 (1, STAR_FIELDS, 512, 512)."""
+    rng = np.random.default_rng(0)
+    fields = np.zeros((STAR_FIELDS, 512, 512), np.float32)
+    for field in fields:
+        for y, x in rng.integers(4, 508, (60, 2)):
+            half = int(rng.integers(1, 3))
+            field[y - half : y + half, x - half : x + half] = rng.uniform(0.5, 1)
+    return torch.from_numpy(fields)[None]
 
 
 def _seen(owner: Tensor, layers: int, whole: Tensor) -> tuple[Tensor, Tensor]:

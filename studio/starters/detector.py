@@ -8,9 +8,7 @@ all: a photograph is background, at whatever confidence. The network and its los
 
 from __future__ import annotations
 
-import argparse
-import os
-import time
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from studio.starters import budget
 from studio.starters.atlas import read
-from studio.starters.budget import Budget, Journal, descend
 from studio.starters.composer import WORLD, Composer, Mixture, Scenes
 from studio.train.detector import decode, network
 from studio.train.world import DETECTOR_CLASSES
@@ -50,7 +48,9 @@ class Recipe:
 
 CALM = Recipe(
     batch=16, sizes=(192,), rate=4e-4, muon_rate=None, ema=0.98, class_gain=1.0,
-    scenes=Mixture(count=(1, 8), plain=0.9, empty=0.45, cutouts=0.3, blobs=0.1, labelled=0.7, photo=0.6, developed=0.25),
+    scenes=Mixture(
+        count=(1, 8), plain=0.9, empty=0.45, cutouts=0.3, blobs=0.1, labelled=0.7, photo=0.6, developed=0.25
+    ),
 )  # fmt: skip
 """Some minutes on a processor that teach trained weights what a photograph is."""
 
@@ -184,33 +184,21 @@ def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def save(net: nn.Module, path: Path) -> None:
     """Writes the weights, batch norms and all, and the names of the classes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().float().cpu() for k, v in net.state_dict().items() if v.is_floating_point()}
-    torch.save({"weights": weights, "names": list(DETECTOR_CLASSES)}, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    budget.save({"weights": weights, "names": list(DETECTOR_CLASSES)}, path)
 
 
-def train(
-    out: Path,
-    atlas: Path,
-    *,
-    until: float,
-    folder: Path | None,
-    seed: int = 0,
-    tiny: bool = False,
-    steps: int | None = None,
-    recipe: Recipe = Recipe(),
-) -> Path:
-    """Trains until `time.time()` is `until`, from the weights in `folder` where given, and writes `out`/detector.pt."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    journal, path = Journal(out / "det.log"), out / "detector.pt"
-    torch.manual_seed(seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, 16 * 2**30 / total))
+def train(given: Any, recipe: Recipe = Recipe()) -> Path:
+    """Trains as `budget.arguments` says, from the weights in `start` where given, and writes `out`/detector.pt."""
+    device = budget.prepare(given.device, given.seed)
+    journal, path, tiny, folder = (
+        budget.Journal(given.out / "detector.log"),
+        given.out / "detector.pt",
+        given.tiny,
+        given.start,
+    )
     net = network(class_gain=recipe.class_gain).to(device).to(memory_format=torch.channels_last)
-    composer = Composer(read(atlas), DETECTOR_CLASSES, device, seed=seed + 2)
+    composer = Composer(read(given.atlas), DETECTOR_CLASSES, device, seed=given.seed + 2)
     trial = Trial(composer.seeded(998), *((16, 96) if tiny else (128 if recipe is CALM else 384, 192)))
     file = folder / "model.onnx" if folder is not None else None
     if file is not None and file.is_file():
@@ -226,36 +214,27 @@ def train(
         size = recipe.sizes[int(torch.randint(len(recipe.sizes), (1,)))]
         count = max(2, round((4 if tiny else recipe.batch) * share * (192 / size) ** 2))
         batch = batch_of(composer.draw(count, size, recipe.scenes))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with budget.fast(device):
             answers = net(batch["img"])
         parts, watched = net.loss(batch, floats(answers))  # type: ignore[operator]
         named = watched if isinstance(watched, Mapping) else dict(zip(("box", "class", "dfl"), watched, strict=False))
         return parts.sum() / count, named, count
 
-    budget = Budget(
-        until=until - 4, keep_s=120 if recipe is CALM else 60, rate=recipe.rate, muon_rate=recipe.muon_rate, clip=10.0, ema=recipe.ema, steps=steps
-    )
-    descend(net, loss, budget, journal, lambda: save(net, path), lambda: trial(net))
+    plan = budget.Budget(
+        given.seconds, keep_s=120 if recipe is CALM else 60, rate=recipe.rate, muon_rate=recipe.muon_rate, clip=10.0,
+        ema=recipe.ema, steps=given.steps,
+    )  # fmt: skip
+    # Trained weights need not get better at once, only stay finite.
+    guard = budget.Guard("detector", None if file is None else math.inf)
+    budget.descend(net, loss, plan, journal, lambda: save(net, path), lambda: trial(net), guard=guard)
     return path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--until", type=float, help="time.time() at which all is done")
-    parser.add_argument("--seconds", type=float, default=480)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--atlas", type=Path, required=True)
-    parser.add_argument("--start", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="most steps, for trying it")
+    parser = budget.arguments(__doc__)
     parser.add_argument("--calm", action="store_true", help="fine-tune trained weights on a processor")
-    parser.add_argument("--tiny", action="store_true", help="small batches, for trying it on a processor")
     given = parser.parse_args()
-    until = given.until if given.until is not None else time.time() + given.seconds
-    train(
-        given.out, given.atlas, until=until, folder=given.start, seed=given.seed, tiny=given.tiny, steps=given.steps,
-        recipe=CALM if given.calm else Recipe(),
-    )  # fmt: skip
+    train(given, CALM if given.calm else Recipe())
 
 
 if __name__ == "__main__":

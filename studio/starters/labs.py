@@ -1,7 +1,7 @@
 """Recipes: the starters of the labs, on a GPU: VAE, DCGAN and StyleGAN of faces, a DDPM of sixty things by name.
 
-    python -m studio.starters.labs stylegan --out stylegan.pt --seconds 480
-    python -m studio.starters.labs stylegan --out stylegan.pt --export models/starter-stylegan
+    python -m studio.starters.labs stylegan --out OUT --seconds 480
+    python -m studio.starters.labs stylegan --out OUT --export models/starter-stylegan
 
 The networks and losses are those of `studio.train`; here stickers are laid on their grounds by the device itself, no
 number leaves it but now and then, and batches are larger. What is saved goes through the trainer's own export.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def vae(stickers: Stickers, options: Mapping[str, Any]) -> Lesson:
         loss = (error + options["beta"] * warm * divergence) / x[0].numel()
         _descend([(net, optimizer)], loss, rate * options["rate"])
         average.follow(number)
-        return {"psnr": -10 * torch.log10((made - x).square().mean() / 4).detach(), "kl": divergence.detach()}
+        off = (made - x).square().mean().detach()
+        return {"error": off, "psnr": -10 * torch.log10(off / 4), "kl": divergence.detach()}
 
     def show() -> Tensor:
         torch.manual_seed(0)
@@ -155,6 +157,8 @@ def _against(
             "loss_g": wrong_g,
             "d_real": scores.sigmoid().mean(),
             "d_fake": others.sigmoid().mean(),
+            # How alike the generator's pictures are: 0 as different as real ones, 1 all the same.
+            "sameness": 1 - fake.std(0).mean() / real.std(0).mean(),
         }
         return {name: value.detach() for name, value in told.items()}
 
@@ -282,57 +286,62 @@ class Starter:
     """Name in `studio.train.recipes`."""
     group: str
     options: Mapping[str, Any]
+    watched: str
+    """The number that must fall below `trivial`, or below the pictures' own variance (see `budget.Guard`)."""
+    trivial: float | None
 
 
 STARTERS: Mapping[str, Starter] = {
     "vae": Starter(vae, "vae", "smileys", {
         "size": 64, "width": 32, "latents": 24, "batch": 128, "rate": 1e-3, "ema": 0.999, "beta": 1.0,
         "deviation": 0.25, "warm_up": 500,
-    }),
+    }, "error", None),
     "dcgan": Starter(dcgan, "dcgan", "smileys", {
         "size": 64, "width": 24, "noise": 64, "batch": 96, "rate": 3e-4, "ema": 0.999, "momentum": 0.5, "norm": "layer",
-    }),
+    }, "sameness", 0.5),
     "stylegan": Starter(stylegan, "stylegan2", "smileys", {
         "size": 64, "width": 24, "noise": 64, "style": 64, "batch": 64, "rate": 3e-3, "ema": 0.999, "momentum": 0.0,
         "mixing": 0.3, "r1": 0.5, "r1_every": 8,
-    }),
+    }, "sameness", 0.5),
     "ddpm": Starter(ddpm, "ddpm", "favourites", {
         "size": 64, "width": 48, "batch": 192, "rate": 1e-3, "ema": 0.999, "label_dropout": 0.15,
-    }),
+    }, "error", 1.0),
     "ddpm-32": Starter(ddpm, "ddpm", "favourites", {
         "size": 32, "width": 48, "batch": 192, "rate": 1e-3, "ema": 0.999, "label_dropout": 0.15,
-    }),
+    }, "error", 1.0),
 }  # fmt: skip
 
 
-def train(starter: Starter, args: Any) -> None:
-    device = budget.prepare(args.device, args.seed)
-    stickers = Stickers(starter.group, starter.options["size"], device)
-    lesson = starter.teach(stickers, starter.options)
-    plan = budget.Budget(args.seconds, args.steps, warmup=200)
-    step = 0
-    while plan.progress(step) < 1:
-        told = lesson.step(step, plan.rate(step))
+def train(starter: Starter, given: Any) -> Path:
+    """Trains as `budget.arguments` says and writes `out`/NAME.pt and a sheet of samples."""
+    device = budget.prepare(given.device, given.seed)
+    journal, path = budget.Journal(given.out / f"{given.name}.log"), given.out / f"{given.name}.pt"
+    options = {**starter.options, **({"batch": 4} if given.tiny else {})}
+    stickers = Stickers(starter.group, options["size"], device)
+    lesson = starter.teach(stickers, options)
+    # What the mean picture leaves, where nothing else is trivial.
+    trivial = starter.trivial or float(stickers.draw(64)[0].var(0).mean())
+    plan, guard = budget.Budget(given.seconds, warmup=200, steps=given.steps), budget.Guard(given.name, trivial)
+    step, told_at, kept_at = 0, time.monotonic(), time.monotonic()
+    while (progress := plan.progress(step)) < 1:
+        told = lesson.step(step, plan.scale(step, progress))
+        guard.see(float(told[starter.watched]), progress)
         step += 1
-        if plan.due("tell", 20) or step == 10:
-            values = " ".join(f"{name} {float(value):.4f}" for name, value in told.items())
-            budget.tell(f"{args.name} {plan.elapsed():.0f} s step {step} {values}")
-        if plan.due("save", 60):
-            keep(starter, lesson, args.out, step)
-    keep(starter, lesson, args.out, step)
-    budget.tell(f"{args.name} done {plan.elapsed():.0f} s step {step}")
+        if time.monotonic() - told_at > 20:
+            told_at = time.monotonic()
+            journal(f"step {step} " + " ".join(f"{name} {float(value):.4f}" for name, value in told.items()))
+        if time.monotonic() - kept_at > plan.keep_s:
+            kept_at = time.monotonic()
+            keep(starter, lesson, path, step)
+    keep(starter, lesson, path, step)
+    journal(f"done: {step} steps")
+    return path
 
 
 @torch.no_grad()
 def keep(starter: Starter, lesson: Lesson, path: Path, step: int) -> None:
     """Weights in half precision (running statistics in full), and a sheet of samples beside them."""
-    parts = {
-        part: {
-            name: (value.half() if value.is_floating_point() and "running" not in name else value).detach().cpu()
-            for name, value in state.items()
-        }
-        for part, state in lesson.parts().items()
-    }
+    parts = {part: budget.half(state) for part, state in lesson.parts().items()}
     budget.save({"parts": parts, "options": dict(starter.options), "steps": step}, path)
     with torch.random.fork_rng():
         made = lesson.show().clamp(-1, 1).cpu()
@@ -370,12 +379,13 @@ def export(starter: Starter, saved: Path, folder: Path, seed: int = 0) -> dict[s
 def main() -> None:
     parser = budget.arguments(__doc__)
     parser.add_argument("name", choices=STARTERS)
-    parser.add_argument("--export", type=Path, default=None, help="write the model of --out into this folder and stop")
-    args = parser.parse_args()
-    if args.export is not None:
-        budget.tell(json.dumps(export(STARTERS[args.name], args.out, args.export), indent=1))
+    parser.add_argument("--export", type=Path, help="write the model of OUT/NAME.pt into this folder and stop")
+    given = parser.parse_args()
+    if given.export is not None:
+        found = export(STARTERS[given.name], given.out / f"{given.name}.pt", given.export)
+        print(json.dumps(found, indent=1))  # noqa: T201 - a command's answer
         return
-    train(STARTERS[args.name], args)
+    train(STARTERS[given.name], given)
 
 
 if __name__ == "__main__":

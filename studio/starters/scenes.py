@@ -1,306 +1,414 @@
-"""Scenes by chance and what may be said of them, for the contrastive starter: numbers for `textures.Painter`, tokens.
+"""Scenes by chance, as numbers, and what people would type for them.
 
-A caption holds facts (things by any of their words, their colours and numbers, the ground's colour, how two things
-lie), so it can be known which other pictures of a batch it also fits: they are no counterexamples.
+`draw(rng, style)` gives one `Scene`: sprites on a ground and a caption, with the facts that the caption states, so that
+it can be told which other pictures it is also true of. PAINTED is what the text-to-image starter learns to paint:
+upright things at exact places. SEEN is what the contrastive starter learns to recognise: everything, anywhere, on
+anything, in four languages. A tenth of all (thing, plain colour) pairs is held out (`studio.train.world.held_out`).
+`studio.starters.composer` makes pictures of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from studio.starters import textures, words
-from studio.train import world
+from studio.starters import words
+from studio.starters.words import COLOURS, GROUNDS, NUMBERS, RELATIONS, TINTS
+from studio.train.world import held_out
 
+RGB = tuple[int, int, int]
 SLOTS = 6
-"""Most things of a scene, and most that a caption names."""
-RELATIONS = tuple(world.RELATIONS)
-OPPOSITE = (1, 0, 3, 2)
-NUMBERS = ("", "one", "two", "three", "four", "five", "six")
-AND = {"en": "and", "de": "und", "fr": "et", "es": "y"}
-ON = {"en": ("on",), "de": ("auf", "vor"), "fr": ("sur", "sur fond"), "es": ("sobre", "sobre fondo")}
-BESIDE = ("{0} and {1}", "{0} next to {1}", "{0} beside {1}", "{0}, {1}", "{0} with {1}")
+"""Most things in a scene."""
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+QUIET = ("white", "white", "light blue", "cream", "light gray", "beige", "yellow", "light green")
+"""Grounds of pictures whose caption says nothing about it."""
 
 
-@dataclass
-class Scene:
-    """One scene; places are of the middle, as shares of the side, y down."""
+class Sprite(NamedTuple):
+    """A thing in a picture of side 1: its number in `words.things()`, its middle, its longer side, its tint (-1: its
+    own colours), its angle in radians, whether it is mirrored, and its light."""
 
-    things: list[int] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    places: list[tuple[float, float]] = field(default_factory=list)
-    angles: list[float] = field(default_factory=list)
-    flips: list[int] = field(default_factory=list)
-    hues: list[int] = field(default_factory=list)
-    lights: list[float] = field(default_factory=list)
-    kind: int = 0
-    """0 plain with a name, 1 plain, 2 gradient, 3 soft noise, 4 stripes, 5 photograph."""
-    ground: int = -1
-    """Index into textures.COLOURS where the kind is 0."""
-    relation: int = -1
-    """How the first thing lies to the second, where that is all there is."""
+    thing: int
+    x: float
+    y: float
+    size: float
+    tint: int = -1
+    angle: float = 0.0
+    mirrored: bool = False
+    light: float = 1.0
 
 
-@dataclass
-class Caption:
-    """A text and its facts; `word` indexes `Lexicon.words`, -1 is: not said."""
+class Ground(NamedTuple):
+    """Three bands of colour from top to bottom, their two borders (0..1), how soft those are, and whether stars shine.
 
-    text: str
-    word: list[int]
-    colour: list[int]
-    count: list[int]
-    ground: int = -1
-    relation: int = -1
-
-
-class Lexicon:
-    """The words of an atlas's things: `words` and which things each fits, bool (W, T)."""
-
-    def __init__(self, atlas: textures.Atlas) -> None:
-        known = {entry.emoji: entry for entry in words.entries()}
-        self.atlas = atlas
-        self.entries = [known[emoji] for emoji in atlas.emoji]
-        own = {t.emoji.rstrip("\ufe0f"): t.name for t in world.THINGS}
-        extra = {t.emoji.rstrip("\ufe0f") for t in world.EXTRAS}
-        self.own = [k for k, e in enumerate(atlas.emoji) if e in own]
-        self.extra = [k for k, e in enumerate(atlas.emoji) if e in extra]
-        self.world_name = [own.get(e) for e in atlas.emoji]
-        index: dict[str, int] = {}
-        fits: list[list[int]] = []
-        for k, entry in enumerate(self.entries):
-            for table in (entry.names, entry.keywords):
-                for word in (w for language in words.LANGUAGES for w in table[language]):
-                    if word not in index:
-                        index[word] = len(fits)
-                        fits.append([])
-                    fits[index[word]].append(k)
-        self.index = index
-        self.fits = fits
-
-    @cached_property
-    def members(self) -> Tensor:
-        found = torch.zeros((len(self.fits), len(self.entries)), dtype=torch.bool)
-        for row, things in enumerate(self.fits):
-            found[row, things] = True
-        return found
-
-    def held_out(self, thing: int, colour: int) -> bool:
-        name = self.world_name[thing]
-        return name is not None and colour < len(world.COLOURS) and world.held_out(name, textures.COLOURS[colour])
-
-
-def draw(lexicon: Lexicon, rng: np.random.Generator, mode: str | None = None, held_out: bool = False) -> Scene:
-    """A scene: "portrait", "pair", "scatter" or "count" (several of one thing).
-
-    Plain grounds show a thing of the starter world only in colours that are not held out, or only in those that are.
+    Of a `wild` ground all of that is left to the composer: a photograph, a gradient, noise or stripes.
     """
-    mode = mode or ("portrait", "pair", "scatter", "count")[int(rng.choice(4, p=(0.35, 0.2, 0.28, 0.17)))]
-    scene = Scene()
-    while True:
-        number = {"portrait": 1, "pair": 2, "scatter": int(rng.integers(1, SLOTS + 1)),
-                  "count": int(rng.integers(2, 6))}[mode]  # fmt: skip
-        things = [_thing(lexicon, rng) for _ in range(1 if mode == "count" else number)]
-        scene.kind = 0 if rng.random() < (0.3 if mode == "scatter" else 0.75) else int(rng.integers(1, 6))
-        scene.ground = int(rng.integers(len(textures.PLAIN))) if scene.kind == 0 else -1
-        if held_out:
-            scene.kind, scene.ground = 0, int(rng.integers(len(world.COLOURS)))
-            if any(lexicon.held_out(t, scene.ground) for t in things):
-                break
-        elif scene.kind != 0 or not any(lexicon.held_out(t, scene.ground) for t in things):
-            break
-    if mode == "pair" and things[0] == things[1]:
-        return draw(lexicon, rng, mode, held_out)
-    if mode == "count":
-        things = things * number
-    scene.things = things
-    turned = int(rng.integers(1, textures.HUES)) if rng.random() < 0.15 else 0
-    scene.hues = [turned] * number if mode == "count" else [turned if k == 0 else 0 for k in range(number)]
-    scene.flips = [int(rng.random() < 0.3) for _ in range(number)]
-    scene.lights = [float(rng.uniform(0.75, 1.1)) if mode == "scatter" else 1.0 for _ in range(number)]
-    loose = scene.kind != 0 or mode in ("scatter", "count")
-    scene.angles = [float(rng.normal(0, 0.2)) if loose and rng.random() < 0.7 else 0.0 for _ in range(number)]
-    if mode == "portrait":
-        scene.shares = [float(rng.uniform(0.4, 0.98)) if rng.random() < 0.4 else float(rng.uniform(0.7, 0.8))]
-        slack = max(0.02, 0.5 * (0.9 - scene.shares[0]))
-        scene.places = [tuple(0.5 + rng.uniform(-slack, slack, 2))]  # type: ignore[list-item]
-    elif mode == "pair":
-        scene.relation = int(rng.integers(4))
-        step = np.array(world.RELATIONS[RELATIONS[scene.relation]]) * rng.uniform(0.22, 0.27)
-        scene.shares = [float(rng.uniform(0.38, 0.5)) for _ in range(2)]
-        scene.places = [tuple(0.5 + side * step + rng.uniform(-0.03, 0.03, 2)) for side in (1, -1)]
-    elif mode == "count":
-        cells = rng.permutation(9 if number > 4 else 4)[:number]
-        across = 3 if number > 4 else 2
-        scene.shares = [float(rng.uniform(0.55, 0.95)) / across for _ in range(number)]
-        scene.places = [
-            (
-                (c % across + 0.5 + rng.uniform(-0.1, 0.1)) / across,
-                (c // across + 0.5 + rng.uniform(-0.1, 0.1)) / across,
-            )
-            for c in cells
-        ]
-    else:
-        scene.shares = sorted((float(0.14 * 5.5 ** rng.random()) for _ in range(number)), reverse=True)
-        scene.places = [tuple(rng.uniform(0.12, 0.88, 2)) for _ in range(number)]
-    return scene
+
+    top: RGB
+    middle: RGB
+    bottom: RGB
+    first: float = 0.5
+    second: float = 1.0
+    softness: float = 0.0
+    stars: float = 0.0
+    wild: bool = False
 
 
-def _thing(lexicon: Lexicon, rng: np.random.Generator) -> int:
+class Said(NamedTuple):
+    """What a caption states: of each thing it names the word, the tint (-1) and the number (-1); the colour of the
+    ground (""), and whether it says how things lie."""
+
+    words: tuple[str, ...]
+    tints: tuple[int, ...]
+    counts: tuple[int, ...]
+    ground: str = ""
+    relation: bool = False
+
+
+class Scene(NamedTuple):
+    """Sprites from back to front on a ground, a caption, what that states, and the plain ground's colour, or ""."""
+
+    sprites: tuple[Sprite, ...]
+    ground: Ground
+    caption: str
+    said: Said = Said((), (), ())
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Style:
+    """`kinds`: odds of one thing, several of a kind, a pair and a scatter. `loose`: turned, mirrored, of any size.
+    `foreign`: share of captions that are not English; `wild`: share of grounds that have no name."""
+
+    kinds: tuple[float, float, float, float]
+    everything: bool = False
+    loose: bool = False
+    foreign: float = 0.0
+    wild: float = 0.0
+
+
+PAINTED = Style((0.5, 0.18, 0.32, 0.0))
+SEEN = Style((0.35, 0.17, 0.2, 0.28), everything=True, loose=True, foreign=0.3, wild=0.3)
+
+LANDSCAPES: Mapping[str, Ground] = {
+    "grass": Ground((150, 206, 244), (196, 230, 250), (104, 178, 80), 0.3, 0.62, 0.02),
+    "sky": Ground((86, 160, 232), (150, 204, 246), (216, 238, 252), 0.4, 0.8, 0.4),
+    "space": Ground((10, 12, 34), (22, 18, 54), (12, 10, 30), 0.4, 0.8, 0.5, 1.0),
+    "sea": Ground((170, 218, 248), (46, 138, 196), (240, 218, 168), 0.42, 0.68, 0.01),
+    "water": Ground((96, 196, 220), (40, 134, 186), (14, 66, 122), 0.35, 0.75, 0.5),
+    "table": Ground((240, 232, 218), (240, 232, 218), (156, 104, 64), 0.3, 0.66, 0.01),
+    "snow": Ground((196, 216, 234), (218, 232, 242), (250, 252, 254), 0.3, 0.62, 0.03),
+    "desert": Ground((250, 206, 140), (252, 226, 176), (226, 176, 104), 0.3, 0.6, 0.02),
+    "night": Ground((12, 18, 54), (26, 38, 92), (40, 60, 112), 0.4, 0.8, 0.5, 0.6),
+    "forest": Ground((40, 92, 60), (62, 124, 72), (92, 82, 52), 0.4, 0.72, 0.04),
+    "street": Ground((204, 222, 234), (176, 184, 190), (96, 98, 104), 0.45, 0.64, 0.01),
+    "room": Ground((246, 236, 214), (246, 236, 214), (190, 142, 96), 0.3, 0.7, 0.01),
+    "sunset": Ground((92, 66, 138), (244, 136, 94), (252, 204, 120), 0.35, 0.8, 0.5),
+}
+PLACES: Mapping[int, tuple[tuple[float, float], ...]] = {
+    2: ((0.27, 0.5), (0.73, 0.5)),
+    3: ((0.5, 0.27), (0.26, 0.72), (0.74, 0.72)),
+    4: ((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)),
+}
+STEPS: Mapping[str, tuple[float, float]] = {
+    "left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1), "and": (-1, 0),
+}  # fmt: skip
+STEPS: Mapping[str, tuple[float, float]] = {
+    "left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1), "and": (-1, 0),
+}  # fmt: skip
+WILD = Ground((128, 128, 128), (128, 128, 128), (128, 128, 128), wild=True)
+
+
+def draw(rng: np.random.Generator, style: Style = PAINTED) -> Scene:
+    """A scene for training."""
+    kind = int(rng.choice(4, p=style.kinds))
+    return (_single, _several, _pair, _scatter)[kind](rng, style)
+
+
+def single(thing: int, ground: Ground, caption: str) -> Scene:
+    """One thing, upright in the middle: what tests and evaluations ask for."""
+    return Scene((Sprite(thing, 0.5, 0.5, 0.75),), ground, caption)
+
+
+def plain(colour: str) -> Ground:
+    """A ground of one of COLOURS."""
+    rgb = COLOURS[colour]
+    return Ground(rgb, rgb, rgb)
+
+
+# ── places ───────────────────────────────────────────────────────────────────
+
+
+def _single(rng: np.random.Generator, style: Style) -> Scene:
+    thing = _thing(rng, style)
+    size, adjective = 0.75 + rng.uniform(-0.04, 0.04), ""
     chance = rng.random()
-    pool = lexicon.own if chance < 0.5 else lexicon.extra if chance < 0.6 else None
-    return int(pool[rng.integers(len(pool))]) if pool else int(rng.integers(len(lexicon.entries)))
+    if chance < 0.07:
+        size, adjective = rng.uniform(0.3, 0.36), _one(rng, words.SMALL)
+    elif chance < 0.13:
+        size, adjective = rng.uniform(0.9, 0.96), _one(rng, words.BIG)
+    elif style.loose and chance < 0.5:
+        size = rng.uniform(0.4, 0.98)
+    tint = _tint(rng, 0.22)
+    slack = max(0.02, 0.5 * (0.9 - size)) if style.loose else 0.02
+    x, y = 0.5 + rng.uniform(-slack, slack, 2)
+    ground, colour, where = _ground(rng, style, [thing])
+    sprites = (_turned(rng, style, Sprite(thing, x, y, size, tint)),)
+    return _told(rng, style, sprites, ground, colour, where, [(thing, 1, tint, adjective)])
 
 
-def say(lexicon: Lexicon, scene: Scene, rng: np.random.Generator, plainly: bool = False) -> Caption:
-    """Something true about the scene; `plainly` in English by first names, with all there is to say."""
-    language = "en" if plainly or rng.random() < 0.7 else words.LANGUAGES[int(rng.integers(1, 4))]
-    unique = list(dict.fromkeys(scene.things))
-    if plainly or scene.relation >= 0:
-        said = unique
-    else:
-        said = unique[: int(rng.integers(1, len(unique) + 1))]  # the largest
-        rng.shuffle(said)
-    caption = Caption("", [], [], [])
-    parts = []
-    for thing in said:
-        entry, count = lexicon.entries[thing], scene.things.count(thing)
-        own = language if entry.names[language] else "en"
-        keywords = entry.keywords[own]
-        share = 0.0 if plainly else 0.2 if own == "en" else 0.4
-        table = keywords if keywords and rng.random() < share else entry.names[own]
-        if not table:
-            table = keywords
-        word = table[0] if plainly else table[int(rng.integers(len(table)))]
-        colour = int(lexicon.atlas.colours[thing, scene.hues[scene.things.index(thing)]])
-        coloured = own == "en" and colour >= 0 and not plainly and rng.random() < 0.3
-        counted = count > 1 and own == "en" and (plainly or rng.random() < 0.75)
-        caption.word.append(lexicon.index[word])
-        caption.colour.append(colour if coloured else -1)
-        caption.count.append(count if counted or (count == 1 and own == "en" and rng.random() < 0.0) else -1)
-        name = f"{textures.COLOURS[colour]} {word}" if coloured else word
-        if own != "en":
-            parts.append(name)
-        elif counted:
-            number = NUMBERS[count] if plainly or rng.random() < 0.7 else str(count)
-            parts.append(f"{number} {words.plural(name)}")
-        elif count > 1:
-            parts.append(words.plural(name))
-        else:
-            form = 0.0 if plainly else rng.random()
-            parts.append(world.phrase(name) if form < 0.6 else f"the {name}" if form < 0.72 else name)
-    text = _joined(parts, scene, caption, language, rng, plainly)
-    if scene.ground >= 0 and (plainly or rng.random() < 0.6):
-        caption.ground = scene.ground
-        text = _grounded(text, textures.COLOURS[scene.ground], words.COLOURS[language][scene.ground], language, rng,
-                         plainly)  # fmt: skip
-    elif language == "en" and not plainly and rng.random() < 0.15:
-        text = f"a {('picture', 'photo', 'sticker', 'drawing', 'emoji', 'image')[int(rng.integers(6))]} of {text}"
-    caption.text = text
-    return caption
+def _several(rng: np.random.Generator, style: Style) -> Scene:
+    thing, count, tint = _thing(rng, style), int(rng.integers(2, 5)), _tint(rng, 0.12)
+    ground, colour, where = _ground(rng, style, [thing])
+    size = (0.42 if count == 2 else 0.4) + rng.uniform(-0.015, 0.015)
+    places = np.array(PLACES[count]) + rng.uniform(-0.012, 0.012, (count, 2)) * (4 if style.loose else 1)
+    sprites = tuple(_turned(rng, style, Sprite(thing, x, y, size, tint)) for x, y in places)
+    return _told(rng, style, sprites, ground, colour, where, [(thing, count, tint, "")])
 
 
-def _joined(
-    parts: list[str], scene: Scene, caption: Caption, language: str, rng: np.random.Generator, plainly: bool
-) -> str:
-    if len(parts) == 2 and scene.relation >= 0 and language == "en" and (plainly or rng.random() < 0.6):
-        caption.relation = scene.relation
-        if not plainly and rng.random() < 0.3:
-            for row in (parts, caption.word, caption.colour, caption.count):
-                row.reverse()
-            caption.relation = OPPOSITE[scene.relation]
-        relation = RELATIONS[caption.relation]
-        if relation.endswith("of") and not plainly and rng.random() < 0.3:
-            relation = f"to the {relation}"
-        return f"{parts[0]} {relation} {parts[1]}"
-    if len(parts) == 2 and language == "en" and not plainly:
-        return BESIDE[int(rng.integers(len(BESIDE)))].format(*parts)
-    return f" {AND[language]} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+def _pair(rng: np.random.Generator, style: Style) -> Scene:
+    one = other = _thing(rng, style)
+    while other == one:
+        other = _thing(rng, style)
+    relation = str(rng.choice(list(RELATIONS)))
+    ground, colour, where = _ground(rng, style, [one, other])
+    tints = _tint(rng, 0.12), _tint(rng, 0.12)
+    step = np.array(STEPS[relation]) * 0.24
+    shifts, size = rng.uniform(-0.015, 0.015, (2, 2)), rng.uniform(0.42, 0.46)
+    sprites = tuple(
+        _turned(rng, style, Sprite(thing, *(0.5 + side * step + shift), size, tint))
+        for thing, side, shift, tint in zip((one, other), (1, -1), shifts, tints, strict=True)
+    )
+    named = [(one, 1, tints[0], ""), (other, 1, tints[1], "")]
+    return _told(rng, style, sprites, ground, colour, where, named, relation)
 
 
-def _grounded(text: str, english: str, colour: str, language: str, rng: np.random.Generator, plainly: bool) -> str:
-    if language != "en":
-        on = ON[language][int(rng.integers(len(ON[language])))]
-        return f"{text} {on} {colour}" if rng.random() < 0.8 else f"{text}, {colour}"
-    article = world.phrase(english)
-    forms = (
-        f"{text} on {article} background", f"{text} on {english}", f"{article} background with {text}",
-        f"{text} against {english}", f"{text}, {english} background", f"a picture of {text} on {article} background",
+def _scatter(rng: np.random.Generator, style: Style) -> Scene:
+    things = list(dict.fromkeys(_thing(rng, style) for _ in range(int(rng.integers(1, SLOTS + 1)))))
+    ground, colour, where = (WILD, "", "") if rng.random() < 0.6 else _ground(rng, style, things)
+    sizes = np.sort(0.14 * 5.5 ** rng.random(len(things)))[::-1]
+    places = rng.uniform(0.12, 0.88, (len(things), 2))
+    sprites = tuple(
+        _turned(rng, style, Sprite(thing, x, y, size))
+        for thing, (x, y), size in zip(things, places, sizes, strict=True)
+    )
+    named = [(thing, 1, -1, "") for thing in things[: int(rng.integers(1, len(things) + 1))]]  # the largest
+    return _told(rng, style, sprites, ground, colour, where, named, "and")
+
+
+def _turned(rng: np.random.Generator, style: Style, sprite: Sprite) -> Sprite:
+    if not style.loose:
+        return sprite
+    angle = float(rng.normal(0, 0.2)) if rng.random() < 0.5 else 0.0
+    light = float(rng.uniform(0.75, 1.1)) if rng.random() < 0.5 else 1.0
+    return sprite._replace(angle=angle, mirrored=bool(rng.random() < 0.3), light=light)
+
+
+def _thing(rng: np.random.Generator, style: Style) -> int:
+    """Half of everything is what the text-to-image starter paints."""
+    known = len(words.painted())
+    return int(rng.integers(len(words.things()) if style.everything and rng.random() < 0.5 else known))
+
+
+def _tint(rng: np.random.Generator, chance: float) -> int:
+    return int(rng.integers(len(TINTS))) if rng.random() < chance else -1
+
+
+def _ground(rng: np.random.Generator, style: Style, things: Sequence[int]) -> tuple[Ground, str, str]:
+    """A ground, its colour where it is plain, and how it is said, "" where it is left to the model."""
+    chance = rng.random()
+    if rng.random() < style.wild:
+        return WILD, "", ""
+    if chance < 0.22:
+        name = str(rng.choice(list(LANDSCAPES)))
+        return _varied(rng, LANDSCAPES[name]), "", _one(rng, GROUNDS[name])
+    names = [words.things()[thing].name for thing in things]
+    while True:
+        # The ten colours of the starter world come as often as all others together.
+        quiet = chance < 0.34
+        colour = _one(rng, QUIET if quiet else list(COLOURS)[: 10 if rng.random() < 0.5 else None])
+        if not any(held_out(name, colour) for name in names):
+            break
+    said = [colour, colour, *(other for other, name in words.COLOUR_NAMES.items() if name == colour)]
+    return _varied(rng, plain(colour)), colour, "" if quiet else _spoken(rng, _one(rng, said))
+
+
+# ── captions ─────────────────────────────────────────────────────────────────
+
+Named = tuple[int, int, int, str]  # thing, number, tint, adjective
+
+
+def _told(
+    rng: np.random.Generator, style: Style, sprites: tuple[Sprite, ...], ground: Ground, colour: str, where: str,
+    named: Sequence[Named], relation: str = "",
+) -> Scene:  # fmt: skip
+    if rng.random() < style.foreign:
+        language = _one(rng, words.LANGUAGES[1:])
+        if all(words.things()[thing].names[language] for thing, *_ in named):
+            return Scene(sprites, ground, *_foreign(rng, language, named, colour if where else ""), colour)
+    nouns = [_noun(rng, style, *one) for one in named]
+    said = Said(
+        tuple(word for word, _ in nouns), tuple(tint for _, _, tint, _ in named),
+        tuple(count if count > 1 else -1 for _, count, _, _ in named), colour if where else "",
+        relation not in ("", "and"),
     )  # fmt: skip
-    return forms[0 if plainly or rng.random() < 0.5 else int(rng.integers(len(forms)))]
+    texts = [text for _, text in nouns]
+    text = f"{texts[0]} {_one(rng, RELATIONS[relation])} {texts[1]}" if len(texts) == 2 else _joined(texts, "en")
+    return Scene(sprites, ground, _sentence(rng, text, where), said, colour)
 
 
-def collate(
-    lexicon: Lexicon, scenes: list[Scene], captions: list[Caption], tokens: list[list[int]]
-) -> dict[str, Tensor]:
-    """All of them as tensors with B rows; free slots hold -1."""
-    count = len(scenes)
-    colours = [[int(lexicon.atlas.colours[t, h]) for t, h in zip(s.things, s.hues, strict=True)] for s in scenes]
-    counts = [[s.things.count(t) for t in s.things] for s in scenes]
-
-    def rows(values: list[list[Any]], empty: float, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([list(row[:SLOTS]) + [empty] * (SLOTS - len(row)) for row in values], dtype=dtype)
-
-    places = [[xy[axis] for xy in s.places] for axis in (0, 1) for s in scenes]
-    both = rows(places, 0.5, torch.float32).reshape(2, count, SLOTS)
-    return {
-        "things": rows([s.things for s in scenes], -1, torch.long),
-        "shares": rows([s.shares for s in scenes], 0.5, torch.float32),
-        "places": both.permute(1, 2, 0).contiguous(),
-        "angles": rows([s.angles for s in scenes], 0, torch.float32),
-        "flips": rows([s.flips for s in scenes], 0, torch.long),
-        "hues": rows([s.hues for s in scenes], 0, torch.long),
-        "lights": rows([s.lights for s in scenes], 1, torch.float32),
-        "colours": rows(colours, -1, torch.long),
-        "counts": rows(counts, 0, torch.long),
-        "kind": torch.tensor([s.kind for s in scenes]),
-        "ground": torch.tensor([s.ground for s in scenes]),
-        "relation": torch.tensor([s.relation for s in scenes]),
-        "said_word": rows([c.word for c in captions], -1, torch.long),
-        "said_colour": rows([c.colour for c in captions], -1, torch.long),
-        "said_count": rows([c.count for c in captions], -1, torch.long),
-        "said_ground": torch.tensor([c.ground for c in captions]),
-        "said_relation": torch.tensor([c.relation for c in captions]),
-        "tokens": torch.tensor(tokens, dtype=torch.long),
-    }
+def _foreign(rng: np.random.Generator, language: str, named: Sequence[Named], colour: str) -> tuple[str, Said]:
+    """Names one after the other, and the colour they lie on where it has a name in that language."""
+    spoken = [_one(rng, words.things()[thing].names[language]) for thing, *_ in named]
+    text, known = _joined(spoken, language), list(COLOURS)[: len(words.FOREIGN_COLOURS[language])]
+    if colour in known:
+        text = f"{text} {_one(rng, words.ON[language])} {words.FOREIGN_COLOURS[language][known.index(colour)]}"
+    unsaid = (-1,) * len(named)
+    return text, Said(tuple(spoken), unsaid, unsaid, colour if colour in known else "")
 
 
-@torch.no_grad()
-def fitting(batch: Mapping[str, Tensor], members: Tensor) -> Tensor:
-    """Whether caption i is true of picture j, bool (B, B), as far as facts tell."""
-    things = batch["things"]  # (B, K)
-    word, colour, count = batch["said_word"], batch["said_colour"], batch["said_count"]  # (B, M)
-    size = len(things)
-    found = torch.ones((size, size), dtype=torch.bool, device=things.device)
-    for m in range(word.shape[1]):
-        said = word[:, m]
-        same = members[said.clamp_min(0)][:, things.clamp_min(0)] & (things >= 0)  # (B, B, K)
-        same &= (colour[:, m, None, None] < 0) | (colour[:, m, None, None] == batch["colours"])
-        same &= (count[:, m, None, None] < 0) | (count[:, m, None, None] == batch["counts"])
-        found &= (said < 0)[:, None] | same.any(2)
-    ground, relation = batch["said_ground"][:, None], batch["said_relation"][:, None]
-    found &= (ground < 0) | (ground == batch["ground"])
-    return found & (relation < 0)
+def _joined(parts: Sequence[str], language: str) -> str:
+    return f" {words.AND[language]} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-class Scenes(torch.utils.data.IterableDataset[dict[str, Tensor]]):
-    """Batches without end; every worker draws its own."""
+def _noun(rng: np.random.Generator, style: Style, thing: int, count: int, tint: int, adjective: str) -> tuple[str, str]:
+    """The word for it, and "a red car", "two foxes", "puppy"."""
+    own = words.things()[thing]
+    chance = rng.random()
+    others = own.synonyms if own.painted else own.names["en"][1:]
+    if style.everything and chance < 0.15:
+        others = own.keywords["en"] or others
+    name = word = _one(rng, others) if others and chance < 0.35 else own.name
+    adjective = f"{adjective} {TINTS[tint] if tint >= 0 else ''}".strip()
+    if rng.random() < 0.06:
+        adjective = f"{_one(rng, words.ADJECTIVES)} {adjective}".strip()
+    if count > 1:
+        return word, f"{_one(rng, NUMBERS[count])} {adjective} {words.plural(name)}".replace("  ", " ")
+    if adjective:
+        article = "an" if adjective[0] in "aeiou" else "a"
+        return word, f"{adjective} {name}" if name in words.UNCOUNTED else f"{article} {adjective} {name}"
+    chance = rng.random()
+    if chance < 0.22:
+        return word, name
+    return word, f"the {name}" if chance < 0.26 else words.phrase(name)
 
-    def __init__(self, lexicon: Lexicon, tokenizer: str, batch: int, seed: int) -> None:
-        self.lexicon, self.tokenizer, self.batch, self.seed = lexicon, tokenizer, batch, seed
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        from tokenizers import Tokenizer
+def _spoken(rng: np.random.Generator, colour: str) -> str:
+    article = "an" if colour[0] in "aeiou" else "a"
+    if rng.random() < 0.55:
+        return f"on {article} {colour} background"
+    return _one(
+        rng,
+        (
+            f"on {colour}", f"on {article} plain {colour} background", f"with {article} {colour} background",
+            f"{colour} background",
+            f"in front of {article} {colour} wall", f"against {article} {colour} background", f"on {colour} background",
+            f"on {article} {colour} backdrop", f", {colour} background", f"over {colour}",
+        ),
+    )  # fmt: skip
 
-        encode = Tokenizer.from_str(self.tokenizer).encode_batch
-        info = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, info.id if info else 0])
-        while True:
-            scenes = [draw(self.lexicon, rng) for _ in range(self.batch)]
-            captions = [say(self.lexicon, scene, rng) for scene in scenes]
-            yield collate(self.lexicon, scenes, captions, [e.ids for e in encode([c.text for c in captions])])
+
+def _sentence(rng: np.random.Generator, said: str, where: str) -> str:
+    """The caption as one of many people would type it."""
+    text = f"{said} {where}".strip().replace(" ,", ",")
+    if where.endswith("background") and where.startswith("on") and rng.random() < 0.06:
+        text = f"{where.removeprefix('on ')} with {said}"
+    chance = rng.random()
+    if chance < 0.14:
+        text = f"{_one(rng, words.PREFIXES)} {text}"
+    if rng.random() < 0.10:
+        text = ", ".join([text, *(_one(rng, words.SUFFIXES) for _ in range(int(rng.integers(1, 4))))])
+    if rng.random() < 0.05:
+        text = _typo(rng, text)
+    return text + ("." if rng.random() < 0.03 else "")
+
+
+def _typo(rng: np.random.Generator, text: str) -> str:
+    """One letter of a longer word is lost, doubled, swapped or another."""
+    parts = text.split(" ")
+    long = [i for i, part in enumerate(parts) if len(part) > 3 and part.isalpha()]
+    if not long:
+        return text
+    i = int(rng.choice(long))
+    word, at = parts[i], int(rng.integers(1, len(parts[i]) - 1))
+    parts[i] = (
+        word[:at] + word[at + 1 :],
+        word[:at] + word[at] + word[at:],
+        word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        word[:at] + LETTERS[int(rng.integers(26))] + word[at + 1 :],
+    )[int(rng.integers(4))]
+    return " ".join(parts)
+
+
+def _varied(rng: np.random.Generator, ground: Ground) -> Ground:
+    """Like it, a shade off."""
+    shift = rng.integers(-3, 4, 3)
+    bands = (tuple(int(v) for v in np.clip(np.array(band) + shift, 0, 255)) for band in ground[:3])
+    top, middle, bottom = bands
+    return ground._replace(top=top, middle=middle, bottom=bottom)
+
+
+def _one(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+# ── scenes as arrays ─────────────────────────────────────────────────────────
+
+
+class Batch(NamedTuple):
+    """Scenes as arrays, which is how processes and devices exchange them.
+
+    Attributes:
+        sprites: float32 (N, SLOTS, 8), the fields of Sprite; the thing is -1 where there is none.
+        grounds: float32 (N, 14): three RGB bands 0..255, first, second, softness, stars, wild.
+    """
+
+    sprites: NDArray[np.float32]
+    grounds: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene]) -> Batch:
+        sprites = np.full((len(scenes), SLOTS, len(Sprite._fields)), -1, np.float32)
+        grounds = np.zeros((len(scenes), 14), np.float32)
+        for i, scene in enumerate(scenes):
+            for slot, sprite in enumerate(scene.sprites[:SLOTS]):
+                sprites[i, slot] = sprite
+            ground = scene.ground
+            grounds[i] = (*ground.top, *ground.middle, *ground.bottom, *ground[3:])
+        return cls(sprites, grounds)
+
+
+@lru_cache(maxsize=1)
+def lexicon() -> Mapping[str, tuple[int, ...]]:
+    """Every word that captions use for things -> the things it fits."""
+    fits: dict[str, list[int]] = {}
+    for number, thing in enumerate(words.things()):
+        tables = (thing.names, thing.keywords)
+        spoken = [word for table in tables for language in words.LANGUAGES for word in table[language]]
+        for word in dict.fromkeys([*spoken, *thing.synonyms]):
+            fits.setdefault(word, []).append(number)
+    return {word: tuple(numbers) for word, numbers in fits.items()}
+
+
+def facts(scenes: Sequence[Scene]) -> NDArray[np.int32]:
+    """What is so and what is said, int32 (N, 6 SLOTS + 3), -1 for none: things, tints and numbers of what is there;
+    words (places in `lexicon`), tints and numbers of what is named; the ground's colour, the one that is said, and
+    whether a relation is."""
+    index = {word: number for number, word in enumerate(lexicon())}
+    colour = {name: number for number, name in enumerate(COLOURS)}
+    table = np.full((len(scenes), 6 * SLOTS + 3), -1, np.int32)
+    for row, scene in zip(table, scenes, strict=True):
+        things = [sprite.thing for sprite in scene.sprites]
+        columns = (
+            things, [s.tint for s in scene.sprites], [things.count(thing) for thing in things],
+            [index[word] for word in scene.said.words], scene.said.tints, scene.said.counts,
+        )  # fmt: skip
+        for number, values in enumerate(columns):
+            row[number * SLOTS : number * SLOTS + len(values)] = values
+        row[-3:] = colour.get(scene.colour, -1), colour.get(scene.said.ground, -1), scene.said.relation
+    return table

@@ -9,10 +9,9 @@ the predicted IoU is frozen, and that learns what the averaged network's masks a
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
-import os
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studio.nets.sam import STARTER, build_sam
+from studio.starters import budget
 from studio.starters.atlas import read
-from studio.starters.budget import Budget, Journal, descend
 from studio.starters.composer import WORLD, Composer, Mixture, Scenes
 from studio.train.asking import overlap, sized
 from studio.train.scores import score_loss
@@ -287,10 +286,8 @@ def start(sam: nn.Module, folder: Path) -> tuple[int, int]:
 
 def save(sam: nn.Module, path: Path) -> None:
     """Writes the weights as fp16 with the numbers of their network."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().half().cpu() for k, v in sam.state_dict().items() if v.is_floating_point()}
-    torch.save({"weights": weights, "config": copy.deepcopy(dict(CONFIG))}, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    budget.save({"weights": weights, "config": copy.deepcopy(dict(CONFIG))}, path)
 
 
 class Trial:
@@ -328,27 +325,13 @@ def _chance(device: torch.device, seed: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
-def train(
-    out: Path,
-    atlas: Path,
-    *,
-    until: float,
-    folder: Path | None,
-    seed: int = 0,
-    tiny: bool = False,
-    steps: int | None = None,
-    recipe: Recipe = Recipe(),
-) -> Path:
-    """Trains until `time.time()` is `until`, from the weights in `folder` where given; writes `out`/segmenter.pt."""
+def train(given: Any, recipe: Recipe = Recipe()) -> Path:
+    """Trains as `budget.arguments` says, from the weights in `start` where given; writes `out`/segmenter.pt."""
     from studio.train.world import DETECTOR_CLASSES
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    journal, path, bf16 = Journal(out / "seg.log"), out / "segmenter.pt", device.type == "cuda"
-    torch.manual_seed(seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, 16 * 2**30 / total))
+    device, folder, tiny, steps = budget.prepare(given.device, given.seed), given.start, given.tiny, given.steps
+    journal, path, bf16 = budget.Journal(given.out / "segmenter.log"), given.out / "segmenter.pt", device.type == "cuda"
+    began = time.monotonic()
     sam = build_sam(CONFIG)
     journal(f"{sum(p.numel() for p in sam.parameters()) / 1e6:.2f}M parameters on {device}")
     warm = folder is not None and (folder / "model.safetensors").is_file()
@@ -358,7 +341,7 @@ def train(
         journal("from nothing")
     sam = sam.to(device)
     sam.image_encoder.to(memory_format=torch.channels_last)
-    composer = Composer(read(atlas), DETECTOR_CLASSES, device, seed=seed + 1)
+    composer = Composer(read(given.atlas), DETECTOR_CLASSES, device, seed=given.seed + 1)
     trial = Trial(composer.seeded(999), sam, *((4, 128) if tiny else (192, 256)))
     save(sam, path)
     journal(f"before: {trial(sam, bf16)}")
@@ -386,66 +369,38 @@ def train(
             metrics["asked" if number == 0 else f"corrected {number}"] = worth
         return total / len(answers), metrics, len(taught.pictures)
 
-    budget = Budget(
-        until=time.time() + (1 - recipe.scored) * (until - time.time()), rate=recipe.rate, muon_rate=recipe.muon_rate,
-        ema=recipe.ema, steps=steps,
+    plan = budget.Budget(
+        (1 - recipe.scored) * given.seconds, rate=recipe.rate, muon_rate=recipe.muon_rate, ema=recipe.ema, steps=steps,
     )  # fmt: skip
-    descend(sam, loss, budget, journal, lambda: save(sam, path), lambda: trial(sam, bf16))
+    guard = budget.Guard("segmenter", math.inf if warm else None)
+    budget.descend(sam, loss, plan, journal, lambda: save(sam, path), lambda: trial(sam, bf16), guard=guard)
     questions = functools.partial(batch_of, 1.0, 1.0)
-    teach_scores(sam, questions, recipe, composer.chance, until=until - 4, steps=steps, bf16=bf16, journal=journal)
+    rest = given.seconds - (time.monotonic() - began)
+    plan = budget.Budget(rest, rate=1e-3, weight_decay=1e-3, warmup=1, ema=0.99, steps=steps)
+    teach_scores(sam, questions, recipe, composer.chance, plan, bf16=bf16, journal=journal)
     journal(f"at last: {trial(sam, bf16)}")
     save(sam, path)
     return path
 
 
 def teach_scores(
-    sam: Any,
-    draw: Any,
-    recipe: Recipe,
-    chance: torch.Generator,
-    *,
-    until: float,
-    steps: int | None,
-    bf16: bool,
-    journal: Journal,
-    rate: float = 1e-3,
+    sam: Any, draw: Any, recipe: Recipe, chance: torch.Generator, plan: budget.Budget, *, bf16: bool, journal: Any
 ) -> None:
     """The head of the predicted IoU learns what the masks of the finished network are worth."""
     sam.eval().requires_grad_(False)
     head = sam.mask_decoder.iou_prediction_head.requires_grad_(True)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=1e-3)
-    average = {name: value.detach().clone() for name, value in head.state_dict().items()}
-    began, step = time.time(), 0
-    while (now := time.time()) < until and (steps is None or step < steps):
-        progress = (now - began) / max(1e-6, until - began)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (1 - progress)
+
+    def loss(progress: float, share: float) -> tuple[Tensor, Mapping[str, Tensor], int]:
         answers = conversation(sam, draw(), recipe, chance, bf16=bf16, learning=False)
-        loss = sum(score_loss(head(a.seen.clone()), a.worth, a.one_click.float()) for a in answers) / len(answers)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        for name, value in head.state_dict().items():
-            average[name].lerp_(value, 1 - min(0.99, (1 + step) / (10 + step)))
-        step += 1
-    head.load_state_dict(average)
+        total = sum(score_loss(head(a.seen.clone()), a.worth, a.one_click.float()) for a in answers) / len(answers)
+        return total, {}, len(answers[0].worth)
+
+    budget.descend(head, loss, plan, journal, lambda: None, lambda: "scores", guard=budget.Guard("scores", math.inf))
     head.requires_grad_(False)
-    journal(f"scores: {step} steps")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--until", type=float, help="time.time() at which all is done")
-    parser.add_argument("--seconds", type=float, default=480)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--atlas", type=Path, required=True)
-    parser.add_argument("--start", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="most steps, for trying it")
-    parser.add_argument("--tiny", action="store_true", help="small batches, for trying it on a processor")
-    given = parser.parse_args()
-    until = given.until if given.until is not None else time.time() + given.seconds
-    train(given.out, given.atlas, until=until, folder=given.start, seed=given.seed, tiny=given.tiny, steps=given.steps)
+    train(budget.arguments(__doc__).parse_args())
 
 
 if __name__ == "__main__":

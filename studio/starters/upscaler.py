@@ -1,6 +1,6 @@
 """Recipe: the starter enlargers, twice and four times, for clean photographs and for noisy or compressed ones.
 
-    python -m studio.starters.upscaler --out upscaler.pt --seconds 480
+    python -m studio.starters.upscaler --out OUT --seconds 480
 
 Four small SRVGG networks learn side by side from the same pieces of the photographs that scikit-image and scikit-learn
 bring along: the clean ones from pieces made smaller by an antialiased bicubic filter, the others from pieces that are
@@ -13,7 +13,7 @@ import importlib.util
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from torch import Tensor
 
 from studio.nets.srvgg import SrvggCompact, build
 from studio.starters import budget
-from studio.train.loop import Average
 
 WIDTH, LAYERS = 48, 11
 PIECE = 128
@@ -171,49 +170,38 @@ def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
     return (rgb / 255).clamp(0, 1)
 
 
-def train(args: Any) -> None:
-    device = budget.prepare(args.device, args.seed)
-    photos = photographs(args.photographs)
-    pieces = Pieces(photos, device)
-    budget.tell(f"upscaler learns from {len(photos)} photographs")
+def train(given: Any, photos: Path | None = None, batch: int = 48, rate: float = 1e-3) -> Path:
+    """Trains as `budget.arguments` says and writes `out`/upscaler.pt."""
+    device = budget.prepare(given.device, given.seed)
+    journal, path = budget.Journal(given.out / "upscaler.log"), given.out / "upscaler.pt"
+    found = photographs(photos)
+    pieces = Pieces(found, device)
+    journal(f"{len(found)} photographs")
     nets = {name: SrvggCompact(scale=int(name[-1]), width=WIDTH, layers=LAYERS).to(device) for name in NAMES}
     for net in nets.values():
         torch.nn.init.normal_(net.body[-1].weight, std=1e-3)
         torch.nn.init.zeros_(net.body[-1].bias)
     everything = torch.nn.ModuleDict(nets)
-    average = Average(everything, 0.999)
-    optimizer = torch.optim.Adam(everything.parameters(), lr=args.rate, betas=(0.9, 0.99), fused=device.type == "cuda")
-    plan = budget.Budget(args.seconds, args.steps, warmup=100)
-    step = 0
-    while plan.progress(step) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = args.rate * plan.rate(step)
-        wanted = pieces.draw(args.batch)
-        optimizer.zero_grad(set_to_none=True)
-        losses = {}
+
+    def loss(progress: float, share: float) -> tuple[Tensor, Mapping[str, Tensor], int]:
+        count = max(1, round((2 if given.tiny else batch) * share))
+        wanted, losses = pieces.draw(count), {}
         for name, net in nets.items():
             with torch.no_grad():
-                given = {"clean": smaller, "damaged": damaged}[name.split("-")[0]](wanted, net.scale)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                made = net(given.contiguous(memory_format=torch.channels_last))
-            off = made.float() - wanted
-            losses[name] = (off.square() + 1e-6).sqrt().mean()
-            losses[name].backward()
-        torch.nn.utils.clip_grad_norm_(everything.parameters(), 1.0)
-        optimizer.step()
-        average.update(everything, step)
-        step += 1
-        if plan.due("look", 20) or step == 10:
-            told = " ".join(f"{name} {-20 * math.log10(float(value.detach())):.2f}" for name, value in losses.items())
-            budget.tell(f"upscaler {plan.elapsed():.0f} s step {step} -20 log10 L1: {told}")
-        if plan.due("save", 60):
-            keep(average, args.out, step)
-    keep(average, args.out, step)
-    budget.tell(f"upscaler done {plan.elapsed():.0f} s step {step}")
+                small = {"clean": smaller, "damaged": damaged}[name.split("-")[0]](wanted, net.scale)
+            with budget.fast(device):
+                made = net(small.contiguous(memory_format=torch.channels_last))
+            losses[name] = ((made.float() - wanted).square() + 1e-6).sqrt().mean()
+        return torch.stack(list(losses.values())).sum(), losses, count
 
+    def keep() -> None:
+        budget.save({"weights": budget.half(everything.state_dict())}, path)
 
-def keep(average: Average, path: Path, step: int) -> None:
-    budget.save({"weights": budget.half(average.weights), "steps": step}, path)
+    plan = budget.Budget(given.seconds, rate=rate, weight_decay=0.0, warmup=100, ema=0.999, steps=given.steps)
+    # Untrained, the networks answer with enlarged pixels: that is the trivial answer.
+    guard = budget.Guard("upscaler")
+    budget.descend(everything, loss, plan, journal, keep, lambda: "kept", guard=guard)
+    return path
 
 
 def networks(saved: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -272,21 +260,16 @@ def psnr(made: NDArray[np.uint8], wanted: NDArray[np.uint8], margin: int = 4) ->
 
 def main() -> None:
     parser = budget.arguments(__doc__)
-    parser.add_argument("--photographs", type=Path, default=None, help="a folder with the packages' files")
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--evaluate", type=Path, default=None, help="measure --out on this folder's pictures and stop")
-    parser.add_argument(
-        "--export", type=Path, default=None, help="write the networks of --out into this folder and stop"
-    )
-    args = parser.parse_args()
-    if args.export is not None:
-        export(args.out, args.export)
-        return
-    if args.evaluate is not None:
-        budget.tell(json.dumps(evaluate(args.out, args.evaluate), indent=1))
-        return
-    train(args)
+    parser.add_argument("--photographs", type=Path, help="a folder with the packages' files")
+    parser.add_argument("--evaluate", type=Path, help="measure OUT/upscaler.pt on this folder's pictures and stop")
+    parser.add_argument("--export", type=Path, help="write the networks of OUT/upscaler.pt into this folder and stop")
+    given = parser.parse_args()
+    if given.export is not None:
+        export(given.out / "upscaler.pt", given.export)
+    elif given.evaluate is not None:
+        print(json.dumps(evaluate(given.out / "upscaler.pt", given.evaluate), indent=1))  # noqa: T201 - a command's answer
+    else:
+        train(given, given.photographs)
 
 
 if __name__ == "__main__":

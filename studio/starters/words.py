@@ -1,121 +1,214 @@
-"""What pictures can be called: names and keywords of emoji in four languages, and captions made from them.
+"""The words of the starters: things in four languages, colours, grounds, relations, and what people type around them.
 
-`python -m studio.starters.words ANNOTATIONS` writes words.json beside this file from the folder of the npm package
-cldr-annotations-full (Unicode CLDR, Unicode licence); only single emoji that show a thing are kept.
+words.json holds a row for each emoji: what it shows is called, what else it answers to, and for what the starter paints
+also the English words that mean just that. Names and keywords follow Unicode CLDR (Unicode licence).
 """
 
 from __future__ import annotations
 
 import json
-import sys
-import unicodedata
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from studio.train import world
 
-FILE = Path(__file__).with_name("words.json")
 LANGUAGES = ("en", "de", "fr", "es")
-COLOURS: Mapping[str, tuple[str, ...]] = {
-    "en": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "white", "black"),
-    "de": ("rot", "orange", "gelb", "grün", "blau", "lila", "rosa", "braun", "grau", "weiß", "schwarz"),
-    "fr": ("rouge", "orange", "jaune", "vert", "bleu", "violet", "rose", "marron", "gris", "blanc", "noir"),
-    "es": ("rojo", "naranja", "amarillo", "verde", "azul", "morado", "rosa", "marrón", "gris", "blanco", "negro"),
-}
-"""The starter world's colours in its order, then black."""
-
-# Emoji from these blocks show things; most others are signs.
-_BLOCKS = ((0x1F300, 0x1F5FF), (0x1F600, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F900, 0x1F9FF), (0x1FA70, 0x1FAFF),
-           (0x2600, 0x27BF), (0x2B50, 0x2B50))  # fmt: skip
-_SIGNS = (
-    "button", "arrow", "o’clock", "-thirty", "symbol", "hand:", "skin tone", "hair", "prohibited", "no ",
-    "mark", "dingbat", "suit", "circle", "square", "sign", "zodiac", "aries", "taurus", "gemini", "cancer",
-    "leo", "virgo", "libra", "scorpius", "sagittarius", "capricorn", "aquarius", "pisces", "ophiuchus", "dim",
-    "room", "water closet", "customs", "claim", "left luggage", "litter", "heavy", "cinema", "antenna",
-    "vibration", "wheelchair", "atm", "place of worship", "om", "yin yang", "cross", "multiply", "sparkle",
-    "potable", "hundred", "currency", "exchange", "chart", "identification", "name badge", "beginner",
-    "trident", "recycl", "fleur", "information", "radio button", "loop", "peace", "star and crescent",
-    "wheel of dharma", "khanda", "sesame", "person in suit", "hole", "dashing", "speech", "thought balloon",
-    "anger", "zzz", "middle finger", "♏", "plus", "minus", "divide", "infinity", "triangle pointed",
-    "diamond", "input", "eight-spoked", "eight-pointed", "star of david", "six-pointed", "menorah",
-    "passport", "wireless", "mobile phone off", "radioactive", "biohazard", "warning", "check box", "flat",
-    "sharp", "dizzy symbol", "sweat droplets", "collision", "men’s", "women’s", "restroom", "baby symbol",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One emoji. `names` are what it is called first, `keywords` what else it answers to, both by language."""
+class Thing:
+    """What one emoji shows. `names` and looser `keywords` by language; `synonyms` are English and mean this alone."""
 
     emoji: str
     names: Mapping[str, tuple[str, ...]]
     keywords: Mapping[str, tuple[str, ...]]
+    synonyms: tuple[str, ...]
+    painted: bool
+    """The text-to-image starter knows it."""
+
+    @property
+    def name(self) -> str:
+        return self.names["en"][0]
 
 
 @lru_cache(maxsize=1)
-def entries() -> tuple[Entry, ...]:
-    """All of words.json; the starter world's things come first, in its order."""
-    rows = json.loads(FILE.read_text(encoding="utf-8"))
+def things() -> tuple[Thing, ...]:
+    """All of words.json: first what is painted, beginning with the starter world's things in its order."""
+    rows = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
     return tuple(
-        Entry(emoji, {k: tuple(v) for k, v in names.items()}, {k: tuple(v) for k, v in keywords.items()})
-        for emoji, names, keywords in rows
+        Thing(
+            emoji,
+            *({k: tuple(v) for k, v in table.items()} for table in (names, keywords)),
+            tuple(synonyms or ()),
+            synonyms is not None,
+        )
+        for emoji, names, keywords, synonyms in rows
     )
 
 
+@lru_cache(maxsize=1)
+def painted() -> tuple[Thing, ...]:
+    """What the text-to-image starter knows."""
+    return tuple(thing for thing in things() if thing.painted)
+
+
+# fmt: off
+_PLURALS = {
+    "sheep": "sheep", "deer": "deer", "fish": "fish", "blowfish": "blowfish", "goose": "geese", "mouse": "mice",
+    "mouse face": "mouse faces",
+    "wolf": "wolves", "knife": "knives", "leaf": "leaves", "maple leaf": "maple leaves", "man": "men", "woman":
+    "women",
+    "child": "children", "policeman": "policemen", "ox": "oxen", "person": "people", "tooth": "teeth", "die": "dice",
+    "tropical fish": "tropical fish", "old man": "old men", "old woman": "old women", "loaf": "loaves", "gold fish":
+    "goldfish",
+    "person standing": "people standing", "police officer": "police officers", "pot of food": "pots of food",
+    "roll of paper": "rolls of paper", "glass of milk": "glasses of milk", "cup of coffee": "cups of coffee",
+    "statue of liberty": "statues of liberty", "ear of corn": "ears of corn", "bow and arrow": "bows and arrows",
+    "shrimp": "shrimps",
+    "bottle of wine": "bottles of wine", "glass of wine": "glasses of wine", "bunch of flowers": "bunches of flowers",
+    "hero": "heroes",
+    "potato": "potatoes", "tomato": "tomatoes", "mango": "mangoes", "volcano": "volcanoes", "mosquito": "mosquitoes",
+}
+
+UNCOUNTED = world.NO_ARTICLE | {
+    "socks", "gloves", "garlic", "peanuts", "paw prints", "lightning", "sunshine", "bowling", "soap", "money", "tea",
+    "champagne glasses",
+    "spaghetti", "salad", "bacon", "steak", "butter", "custard", "fallen leaves", "wood", "coral", "nesting dolls",
+    "fireworks",
+    "toast", "maize", "fries", "chips", "sweets", "beer", "wine", "trousers", "pants", "heels", "spectacles",
+    "eyeglasses", "drums",
+    "earphones", "pasta", "noodles", "meat", "milk", "ice", "medicine", "yoga", "soccer", "dice", "cattle", "mail",
+    "sunglasses",
+    "the sun", "coffee", "santa claus", "santa", "father christmas", "earth", "cooking", "mountains", "bananas bunch",
+    "saturn",
+}
+"""Names that a caption says without an article."""
+
+COLOURS: Mapping[str, tuple[int, int, int]] = {
+    **world.COLOURS,
+    "black": (28, 28, 30),
+    "turquoise": (64, 208, 196),
+    "teal": (20, 128, 128),
+    "cyan": (80, 220, 240),
+    "navy": (24, 36, 104),
+    "light blue": (168, 208, 244),
+    "dark blue": (28, 52, 128),
+    "sky blue": (128, 196, 240),
+    "light green": (168, 224, 160),
+    "dark green": (28, 92, 48),
+    "lime": (160, 224, 48),
+    "olive": (124, 124, 44),
+    "magenta": (216, 52, 180),
+    "violet": (148, 96, 224),
+    "lavender": (206, 196, 244),
+    "maroon": (116, 28, 40),
+    "dark red": (136, 20, 28),
+    "beige": (234, 220, 192),
+    "cream": (252, 244, 214),
+    "gold": (222, 176, 56),
+    "silver": (190, 194, 200),
+    "light gray": (212, 214, 218),
+    "dark gray": (78, 82, 86),
+    "peach": (252, 206, 170),
+    "coral": (248, 128, 108),
+}
+"""Plain grounds, RGB: CSS's sixteen basic colours and what else people ask for."""
+
+COLOUR_NAMES: Mapping[str, str] = {
+    "grey": "gray", "light grey": "light gray", "dark grey": "dark gray", "aqua": "cyan", "fuchsia": "magenta",
+    "golden": "gold",
+    "navy blue": "navy", "tan": "beige", "pale blue": "light blue", "baby blue": "light blue", "bright green": "lime",
+    "mint": "light green",
+    "crimson": "dark red", "lilac": "lavender", "salmon": "coral", "ivory": "cream", "indigo": "violet", "burgundy":
+    "maroon",
+}
+"""Other names of those colours."""
+
+TINTS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white", "turquoise")
+"""Colours in which a thing itself can be asked for: "a blue car"."""
+
+GROUNDS: Mapping[str, tuple[str, ...]] = {
+    "grass": ("on grass", "on the grass", "in a meadow", "in a field", "on a lawn", "in the park", "in a garden"),
+    "sky": ("in the sky", "in the air", "flying in the sky", "above the clouds"),
+    "space": ("in space", "in outer space", "among the stars", "in the universe"),
+    "sea": ("by the sea", "on the beach", "at the beach", "at the seaside", "by the ocean"),
+    "water": ("in the water", "in the sea", "underwater", "under water", "in the ocean", "swimming"),
+    "table": ("on a table", "on the table", "on a wooden table", "on a desk"),
+    "snow": ("in the snow", "on snow", "in winter"),
+    "desert": ("in the desert", "on sand", "in the sand"),
+    "night": ("at night", "in the night", "under the stars", "in the moonlight"),
+    "forest": ("in the forest", "in the woods", "in the jungle", "among trees"),
+    "street": ("on the street", "on the road", "on a street", "in the city", "in town"),
+    "room": ("in a room", "indoors", "at home", "in the house", "in the living room", "on the floor"),
+    "sunset": ("at sunset", "in the sunset", "at sunrise", "at dusk", "in the evening"),
+}
+"""Grounds with a horizon or a gradient, and how people say them; the first is the one shown in lists."""
+
+RELATIONS: Mapping[str, tuple[str, ...]] = {
+    "left": ("left of", "to the left of", "on the left of"),
+    "right": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over", "on top of"),
+    "below": ("below", "under", "beneath", "underneath"),
+    "and": ("and", "with", "next to", "beside", "near", "and"),
+}
+NUMBERS = {2: ("two", "2", "a pair of", "two"), 3: ("three", "3"), 4: ("four", "4")}
+SMALL, BIG = ("small", "tiny", "little"), ("big", "large", "huge", "giant")
+PREFIXES = (
+    "a photo of", "photo of", "a picture of", "picture of", "an image of", "image of", "a drawing of", "drawing of",
+    "a painting of",
+    "an illustration of", "a sticker of", "an emoji of", "a portrait of", "a photograph of", "a cartoon of",
+    "a sketch of", "draw",
+    "please draw", "show me", "make", "paint", "generate", "i want", "can you draw", "a close-up of",
+)
+ADJECTIVES = (
+    "cute", "beautiful", "nice", "funny", "happy", "pretty", "realistic", "cool", "lovely", "sweet", "fresh",
+    "colorful", "colourful",
+    "adorable", "fantastic", "old", "young", "modern", "simple", "single", "shiny", "fluffy", "friendly", "detailed",
+    "smiling",
+)
+SUFFIXES = (
+    "4k", "8k", "highly detailed", "high quality", "masterpiece", "digital art", "cartoon style", "cartoon",
+    "trending on artstation",
+    "sharp focus", "best quality", "watercolor", "3d render", "ultra realistic", "hd", "studio lighting",
+    "vector art", "flat design",
+    "sticker", "emoji", "minimalist", "photorealistic", "professional photo", "oil painting", "please",
+    "award winning", "clean",
+)
+FILLERS = frozenset(
+    word
+    for text in (*PREFIXES, *ADJECTIVES, *SUFFIXES)
+    for word in re.findall(r"[\w-]+", text.lower())
+)
+"""Words that a prompt may hold and that change nothing."""
+# fmt: on
+
+FOREIGN_COLOURS: Mapping[str, tuple[str, ...]] = {
+    "de": ("rot", "orange", "gelb", "grün", "blau", "lila", "rosa", "braun", "grau", "weiß", "schwarz"),
+    "fr": ("rouge", "orange", "jaune", "vert", "bleu", "violet", "rose", "marron", "gris", "blanc", "noir"),
+    "es": ("rojo", "naranja", "amarillo", "verde", "azul", "morado", "rosa", "marrón", "gris", "blanco", "negro"),
+}
+"""The first eleven of COLOURS."""
+ON: Mapping[str, tuple[str, ...]] = {"de": ("auf", "vor"), "fr": ("sur", "sur fond"), "es": ("sobre", "sobre fondo")}
+AND: Mapping[str, str] = {"en": "and", "de": "und", "fr": "et", "es": "y"}
+
+
 def plural(name: str) -> str:
-    """The English plural of the last word, as the common rules have it."""
-    if name in world.NO_ARTICLE or name.endswith("s"):
+    """More than one of it: "foxes", "cherries", "mice"."""
+    if name in _PLURALS:
+        return _PLURALS[name]
+    if name in UNCOUNTED:
         return name
-    irregular = {"mouse": "mice", "sheep": "sheep", "fish": "fish", "deer": "deer", "person": "people",
-                 "man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth",
-                 "leaf": "leaves", "wolf": "wolves", "knife": "knives", "loaf": "loaves"}  # fmt: skip
-    head, _, last = name.rpartition(" ")
-    for one, many in irregular.items():
-        if last == one or (last.endswith(one) and one in ("man", "fish", "woman")):
-            return f"{head} {last.removesuffix(one)}{many}".strip()
-    if last.endswith(("ch", "sh", "x", "z")):
-        return f"{name}es"
-    return f"{name[:-1]}ies" if last.endswith("y") and last[-2:-1] not in tuple("aeiou") else f"{name}s"
+    if re.search(r"[^aeiou]y$", name):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if re.search(r"(s|x|z|ch|sh)$", name) else f"{name}s"
 
 
-def build(folder: Path) -> list[tuple[str, dict[str, list[str]], dict[str, list[str]]]]:
-    """The rows of words.json from `folder`/annotations/LANGUAGE/annotations.json."""
-    tables = {
-        language: json.loads((folder / "annotations" / language / "annotations.json").read_text(encoding="utf-8"))[
-            "annotations"
-        ]["annotations"]
-        for language in LANGUAGES
-    }
-    known = {thing.emoji.rstrip("\ufe0f"): thing for thing in (*world.THINGS, *world.EXTRAS)}
-    own = list(known)
-    others = [e for e in tables["en"] if e not in known and _shows_a_thing(e, tables["en"][e]["tts"][0])]
-    rows = []
-    for emoji in own + others:
-        names: dict[str, list[str]] = {}
-        keywords: dict[str, list[str]] = {}
-        for language, table in tables.items():
-            row = table.get(emoji, {"tts": [], "default": []})
-            called = [known[emoji].name] if language == "en" and emoji in known else []
-            names[language] = _clean([*called, *row["tts"]], 2)
-            keywords[language] = [w for w in _clean(row.get("default", []), 6) if w not in names[language]]
-        rows.append((emoji, names, keywords))
-    return rows
-
-
-def _clean(found: Sequence[str], most: int) -> list[str]:
-    lowered = (unicodedata.normalize("NFC", one).lower().replace("’", "'").strip() for one in found)
-    return [one for one in dict.fromkeys(lowered) if 1 < len(one) <= 28][:most]
-
-
-def _shows_a_thing(emoji: str, name: str) -> bool:
-    if len(emoji) != 1 or not any(low <= ord(emoji) <= high for low, high in _BLOCKS):
-        return False
-    return not any(word in name.lower() for word in _SIGNS)
-
-
-if __name__ == "__main__":
-    rows = build(Path(sys.argv[1]))
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
-    FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+def phrase(name: str) -> str:
+    """One of it as a caption says it: "a pizza", "an owl", "grapes"."""
+    if name in UNCOUNTED:
+        return name
+    vowel = name[0] in "aeiou" and not name.startswith(("uni", "eu", "ufo"))
+    return f"{'an' if vowel else 'a'} {name}"

@@ -6,6 +6,8 @@ import torch
 
 from studio.starters.atlas import CELL, COUNTS, MARGIN, PHOTO, Atlas
 from studio.starters.composer import WORLD, Composer, Mixture
+from studio.starters.scenes import WILD, Batch, Ground, Scene, Sprite
+from studio.starters.words import TINTS
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,25 @@ def test_regions_of_a_photograph_lie_where_its_pixels_say(composer):
         for part, level in ((light, 128 / 255), (dark, 40 / 255)):
             if len(part):
                 assert abs(float(part.median()) - level) < 0.05
+
+
+def test_a_scene_is_painted_where_and_as_it_says(composer):
+    plain = Ground((0, 0, 255), (0, 0, 255), (0, 0, 255))
+    told = [
+        Scene((Sprite(0, 0.25, 0.5, 0.25),), plain, "red on blue"),
+        Scene((Sprite(0, 0.75, 0.5, 0.25, tint=TINTS.index("green")),), plain, "green on blue"),
+        Scene((), Ground((0, 0, 0), (0, 255, 0), (255, 0, 0), 0.3, 0.6), "three bands"),
+    ]
+    first, second, third = composer.paint(Batch.of(told), 64)
+    assert first[:, 32, 16].tolist() == pytest.approx([1, 0, 0], abs=0.05)
+    assert first[:, 32, 48].tolist() == pytest.approx([0, 0, 1], abs=0.01)
+    red, green, _ = second[:, 32, 48].tolist()
+    assert green > 0.25
+    assert red < 0.5
+    assert third[:, [5, 30, 60], 10].argmax(0).tolist()[1:] == [1, 0]
+    assert third[:, 5, 10].max() == 0
+
+
+def test_wild_grounds_are_drawn_by_the_composer(composer):
+    one, other = composer.seeded(9).paint(Batch.of([Scene((), WILD, "")] * 2), 32)
+    assert not torch.equal(one, other)

@@ -1,1 +1,1 @@
-"""The starter that draws: its words, its scenes, their pictures and the recipe of its weights."""
+"""The starter text-to-image model: `python -m studio.starters.text_to_image`."""

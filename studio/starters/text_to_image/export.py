@@ -1,6 +1,6 @@
 """The trained parts as a float16 `StableDiffusionPipeline` folder with the graphs and facts that the studio serves.
 
-    python -m studio.starters.text_to_image.export --folder build/t2i --to models/starter-text-to-image
+python -m studio.starters.text_to_image.export OUT models/starter-text-to-image
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from studio.nets import torchvision_guard
-from studio.starters.text_to_image import recipe, vocabulary
+from studio.starters import words
+from studio.starters.text_to_image import autoencoder, recipe
 
 SHARD = "9MB"
 """Files stay below the 10 MB that a repository of a Space takes without LFS."""
@@ -25,7 +26,7 @@ def painter(folder: Path) -> tuple[Any, Any, Any]:
     parts = [torch.load(folder / name, weights_only=True, map_location="cpu") for name in recipe.PARTS]
     made = recipe.Painter(len(tokenizer), tokenizer.eos_token_id)
     made.load_state_dict({**parts[0], **parts[1], **parts[2]["text"]})
-    vae = recipe.autoencoder()
+    vae = autoencoder.network()
     vae.load_state_dict(parts[2]["vae"])
     return made.float().eval(), vae.float().eval(), tokenizer
 
@@ -57,24 +58,24 @@ def export(folder: Path, to: Path) -> None:
 def facts() -> dict[str, Any]:
     """What the weights know."""
     return {
-        "things": [thing.name for thing in vocabulary.THINGS],
-        "colours": [*vocabulary.COLOURS, *vocabulary.COLOUR_NAMES],
-        "relations": [said for ways in vocabulary.RELATIONS.values() for said in dict.fromkeys(ways)],
-        "grounds": [said for ways in vocabulary.GROUNDS.values() for said in ways],
+        "things": [thing.name for thing in words.painted()],
+        "colours": [*words.COLOURS, *words.COLOUR_NAMES],
+        "relations": [said for ways in words.RELATIONS.values() for said in dict.fromkeys(ways)],
+        "grounds": [said for ways in words.GROUNDS.values() for said in ways],
         "words": {
-            "synonyms": dict(vocabulary.SYNONYMS),
-            "fillers": sorted(vocabulary.FILLERS | {*vocabulary.SMALL, *vocabulary.BIG}),
-            "counts": [said for ways in vocabulary.NUMBERS.values() for said in dict.fromkeys(ways)],
+            "synonyms": {word: thing.name for thing in words.painted() for word in thing.synonyms},
+            "fillers": sorted(words.FILLERS | {*words.SMALL, *words.BIG}),
+            "counts": [said for ways in words.NUMBERS.values() for said in dict.fromkeys(ways)],
         },
         "size": recipe.SIZE,
-        "recipe": "python -m studio.starters.text_to_image.recipe",
+        "recipe": "python -m studio.starters.text_to_image",
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("to", type=Path)
     given = parser.parse_args()
     export(given.folder, given.to)
 

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from studio.starters.text_to_image import scenes, vocabulary
-from studio.starters.text_to_image.compositor import Batch, Compositor
-from studio.starters.text_to_image.scenes import Ground, Scene, Sprite
+from studio.starters import scenes, words
+from studio.starters.atlas import Atlas
+from studio.starters.composer import Composer
+from studio.starters.scenes import Batch, Ground, Scene, Sprite
 
 SIDE = 40
 CLOSE = 0.4
@@ -43,14 +44,19 @@ class Verdict:
 
 
 class Judge:
-    """Args: `stickers` in the order of `vocabulary.THINGS`."""
+    """Args: an atlas of what is painted."""
 
-    def __init__(self, stickers: Sequence[Image.Image]) -> None:
-        self._compositor = Compositor(stickers, torch.device("cpu"))
+    def __init__(self, atlas: Atlas) -> None:
+        self._composer, self._names = Composer(atlas, (), torch.device("cpu")), atlas.names
         self._views: dict[tuple[tuple[Sprite, ...], int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def place(
-        self, picture: NDArray[np.uint8], ground: Ground, spots: Sequence[Sprite], region: Region = WHOLE, tint: int = -1
+        self,
+        picture: NDArray[np.uint8],
+        ground: Ground,
+        spots: Sequence[Sprite],
+        region: Region = WHOLE,
+        tint: int = -1,
     ) -> Verdict:
         """What stands at the spots (their thing is ignored) inside the region of an RGB picture (H, W, 3)."""
         key = (tuple(spots), tint)
@@ -68,19 +74,19 @@ class Judge:
         )
         order = torch.argsort(away)
         empty = float((bare[inside] - seen[inside]).square().mean())
-        names = tuple(vocabulary.THINGS[i].name for i in order.tolist())
+        names = tuple(self._names[i] for i in order.tolist())
         return Verdict(names, bool(away[order[0]] < CLOSE * empty))
 
     def _drawn(self, spots: Sequence[Sprite], tint: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Every thing in every view, in 0..1: what it adds to a ground, and what of the ground is left."""
         colours, under = [], []
-        for thing in range(len(vocabulary.THINGS)):
+        for thing in range(len(self._names)):
             views = [
                 Sprite(thing, spot.x + dx, spot.y + dy, spot.size, tint)
                 for spot in spots for dx in SHIFTS for dy in SHIFTS
             ]  # fmt: skip
             black, white = (
-                self._compositor.paint(Batch.of([Scene((view,), shade, "") for view in views]), SIDE).add(1).div(2)
+                self._composer.paint(Batch.of([Scene((view,), shade, "") for view in views]), SIDE)
                 for shade in (Ground(*((0, 0, 0),) * 3), Ground(*((255, 255, 255),) * 3))
             )
             colours.append(black.half())
@@ -88,7 +94,7 @@ class Judge:
         return torch.stack(colours), torch.stack(under)
 
     def _scene(self, ground: Ground) -> torch.Tensor:
-        return self._compositor.paint(Batch.of([Scene((), ground, "")]), SIDE)[0].add(1).div(2)
+        return self._composer.paint(Batch.of([Scene((), ground, "")]), SIDE)[0]
 
     def single(self, picture: NDArray[np.uint8], ground: Ground | None = None, tint: int = -1) -> Verdict:
         """The one thing in the middle; on the picture's own plain ground where none is given."""
@@ -98,12 +104,15 @@ class Judge:
     def count(self, picture: NDArray[np.uint8], thing: int, ground: Ground | None = None) -> int:
         """How many of that thing there are, 1..4: the nearest of the layouts."""
         under = ground or border(picture)
-        layouts = {1: [(0.5, 0.5, 0.75)], **{n: [(x, y, 0.41) for x, y in places] for n, places in scenes.PLACES.items()}}
+        layouts = {
+            1: [(0.5, 0.5, 0.75)],
+            **{n: [(x, y, 0.41) for x, y in places] for n, places in scenes.PLACES.items()},
+        }
         drawn = [Scene(tuple(Sprite(thing, *spot) for spot in spots), under, "") for spots in layouts.values()]
         return list(layouts)[int(np.argmin(self._away(picture, drawn)))]
 
     def _away(self, picture: NDArray[np.uint8], drawn: Sequence[Scene]) -> NDArray[np.float32]:
-        made = self._compositor.paint(Batch.of(drawn), SIDE).add(1).div(2)
+        made = self._composer.paint(Batch.of(drawn), SIDE)
         return (made - _small(picture)).square().mean(dim=(1, 2, 3)).numpy()
 
 
@@ -123,7 +132,7 @@ def border(picture: NDArray[np.uint8]) -> Ground:
 
 
 def colour(picture: NDArray[np.uint8]) -> str:
-    """The nearest of `vocabulary.COLOURS` to the picture's border."""
+    """The nearest of `words.COLOURS` to the picture's border."""
     median = np.array(border(picture).top)
-    names = list(vocabulary.COLOURS)
-    return names[int(np.argmin([np.square(median - np.array(vocabulary.COLOURS[name])).sum() for name in names]))]
+    names = list(words.COLOURS)
+    return names[int(np.argmin([np.square(median - np.array(words.COLOURS[name])).sum() for name in names]))]
