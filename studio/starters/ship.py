@@ -1,7 +1,7 @@
 """Puts a training's result into the folder of the shipped model, in the files its engine reads.
 
     python -m studio.starters.ship segmenter OUT/segmenter.pt models/starter-segmenter --size 384
-    python -m studio.starters.ship detector OUT/detector.pt models/starter-detector --size 192 --sureness -1.1 --share 0.5
+    python -m studio.starters.ship detector OUT/detector.pt models/starter-detector --size 192 --sureness -1.1
 
 Judge what it is worth (`studio.starters.judge`), write its README and facts, then seal the shipped files anew.
 """
