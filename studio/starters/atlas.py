@@ -19,8 +19,10 @@ import importlib.util
 import io
 import json
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,7 +73,12 @@ def write(path: Path, of: str = "world", cell: int = CELL) -> None:
     from studio.train.world import EXTRAS, THINGS, sticker
 
     classes = {thing.name: thing.detector for thing in (*THINGS, *EXTRAS)}
-    chosen = {"world": lambda: (*THINGS, *EXTRAS), "painted": words.painted, "everything": words.things}[of]()
+    sets: dict[str, Callable[[], Sequence[Any]]] = {
+        "world": lambda: (*THINGS, *EXTRAS),
+        "painted": words.painted,
+        "everything": words.things,
+    }
+    chosen = sets[of]()
     cells = np.zeros((len(chosen), cell, cell, 4), np.uint8)
     for own, thing in zip(cells, chosen, strict=True):
         image = np.asarray(sticker(thing.emoji, cell - 2 * MARGIN))

@@ -165,7 +165,7 @@ def descend(
         guard.see(now if math.isfinite(length) else math.nan, progress)
         step, seen = step + 1, seen + pictures
         if time.monotonic() - noted > 10 or step == 1:
-            words = "  ".join(f"{name} {float(number):.3f}" for name, number in metrics.items())
+            words = "  ".join(f"{name} {float(number.detach()):.3f}" for name, number in metrics.items())
             speed = (seen - noted_seen) / max(1e-6, time.monotonic() - noted)
             journal(f"step {step}  {100 * progress:.0f} %  {speed:.0f} pictures/s  loss {guard.mean:.4f}  {words}")
             noted, noted_seen = time.monotonic(), seen

@@ -39,7 +39,7 @@ class Recipe:
     sizes: tuple[int, ...] = (160, 192, 192, 224, 256, 320)
     """Of the pictures, px, one for each batch."""
     rate: float = 2e-3
-    muon_rate: float = 0.015
+    muon_rate: float | None = 0.015
     ema: float = 0.998
     class_gain: float = 1.5
     """Of the class loss; three times ultralytics', because names are harder here than places."""

@@ -118,9 +118,6 @@ PLACES: Mapping[int, tuple[tuple[float, float], ...]] = {
 STEPS: Mapping[str, tuple[float, float]] = {
     "left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1), "and": (-1, 0),
 }  # fmt: skip
-STEPS: Mapping[str, tuple[float, float]] = {
-    "left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1), "and": (-1, 0),
-}  # fmt: skip
 WILD = Ground((128, 128, 128), (128, 128, 128), (128, 128, 128), wild=True)
 
 
@@ -181,7 +178,11 @@ def _pair(rng: np.random.Generator, style: Style) -> Scene:
     step = np.array(STEPS[relation]) * 0.24
     shifts, size = rng.uniform(-0.015, 0.015, (2, 2)), rng.uniform(0.42, 0.46)
     sprites = tuple(
-        _turned(rng, style, Sprite(thing, *(0.5 + side * step + shift), size, tint))
+        _turned(
+            rng,
+            style,
+            Sprite(thing, float(0.5 + side * step[0] + shift[0]), float(0.5 + side * step[1] + shift[1]), size, tint),
+        )
         for thing, side, shift, tint in zip((one, other), (1, -1), shifts, tints, strict=True)
     )
     named = [(one, 1, tints[0], ""), (other, 1, tints[1], "")]
@@ -347,10 +348,13 @@ def _typo(rng: np.random.Generator, text: str) -> str:
 
 def _varied(rng: np.random.Generator, ground: Ground) -> Ground:
     """Like it, a shade off."""
-    shift = rng.integers(-3, 4, 3)
-    bands = (tuple(int(v) for v in np.clip(np.array(band) + shift, 0, 255)) for band in ground[:3])
-    top, middle, bottom = bands
-    return ground._replace(top=top, middle=middle, bottom=bottom)
+    shift = rng.integers(-3, 4, 3).tolist()
+
+    def shade(band: RGB) -> RGB:
+        red, green, blue = (min(255, max(0, value + off)) for value, off in zip(band, shift, strict=True))
+        return red, green, blue
+
+    return ground._replace(top=shade(ground.top), middle=shade(ground.middle), bottom=shade(ground.bottom))
 
 
 def _one(rng: np.random.Generator, choices: Sequence[str]) -> str:

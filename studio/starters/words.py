@@ -38,13 +38,12 @@ class Thing:
 def things() -> tuple[Thing, ...]:
     """All of words.json: first what is painted, beginning with the starter world's things in its order."""
     rows = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
+
+    def table(found: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+        return {language: tuple(spoken) for language, spoken in found.items()}
+
     return tuple(
-        Thing(
-            emoji,
-            *({k: tuple(v) for k, v in table.items()} for table in (names, keywords)),
-            tuple(synonyms or ()),
-            synonyms is not None,
-        )
+        Thing(emoji, table(names), table(keywords), tuple(synonyms or ()), synonyms is not None)
         for emoji, names, keywords, synonyms in rows
     )
 
