@@ -10,6 +10,7 @@ them is false.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import tempfile
 import time
@@ -25,8 +26,7 @@ from PIL import Image
 from studio.cards import Card, load_cards
 from studio.config import ROOT
 from studio.device import probe
-from studio.engines.sam import SamEngine
-from studio.engines.yolo import Yolo
+from studio.engines.base import ENGINES, Engine
 from studio.tasks import Detect, Task, make_task
 from studio.train.asking import innermost
 from studio.train.detector import FIRST_EVALUATION_SCENE, average_precision
@@ -77,7 +77,7 @@ def segmenter(
     exact box. The mask is the one the engine puts first, "best" the best of those it offers.
     """
     with tempfile.TemporaryDirectory() as cache:
-        engine, desk = SamEngine(_card("starter-segmenter", options), folder, probe("cpu")), Desk(Path(cache))
+        engine, desk = _engine("starter-segmenter", folder, options), Desk(Path(cache))
         drawn = (
             scene(FIRST_EVALUATION_SCENE + i, mode="scatter", size=size_px, photos=photographs()) for i in range(scenes)
         )
@@ -104,7 +104,7 @@ def photographed(bsds: Path, pictures: int, smallest: float = 0.01) -> Iterator[
         yield np.asarray(Image.open(path).convert("RGB")), np.stack([m for m in masks if m.mean() >= smallest])
 
 
-def _asked(engine: SamEngine, desk: Desk, cases: Iterable[tuple[Pixels, Masks]]) -> dict[str, float]:
+def _asked(engine: Engine, desk: Desk, cases: Iterable[tuple[Pixels, Masks]]) -> dict[str, float]:
     rows: dict[str, list[float]] = {}
     for picture, masks in cases:
         name = desk.lay(picture)
@@ -138,7 +138,7 @@ def _asked(engine: SamEngine, desk: Desk, cases: Iterable[tuple[Pixels, Masks]])
     return {**figures, "regions": len(share), "regions_small": int(small.sum())}
 
 
-def _cut(engine: SamEngine, desk: Desk, task: Task) -> tuple[list[Masks], list[float]]:
+def _cut(engine: Engine, desk: Desk, task: Task) -> tuple[list[Masks], list[float]]:
     result = engine.run(task, desk)
     return list(result.masks), list(result.data["scores"])
 
@@ -171,7 +171,7 @@ def detector(
     """COCO's average precision on new scenes; at the default confidence precision and recall there, and how many boxes
     there are in photographs without a sticker."""
     with tempfile.TemporaryDirectory() as cache:
-        engine, desk = Yolo(_card("starter-detector", options), folder, probe("cpu")), Desk(Path(cache))
+        engine, desk = _engine("starter-detector", folder, options), Desk(Path(cache))
         truths, found, seconds = [], [], 0.0
         for number in range(scenes):
             truth = scene(FIRST_EVALUATION_SCENE + number, mode="scatter", size=size_px, photos=photographs())
@@ -200,7 +200,7 @@ def detector(
     }
 
 
-def _boxes(engine: Yolo, desk: Desk, picture: Pixels, **asked: Any) -> list[tuple[int, NDArray[np.float32], float]]:
+def _boxes(engine: Engine, desk: Desk, picture: Pixels, **asked: Any) -> list[tuple[int, NDArray[np.float32], float]]:
     data = engine.run(Detect(image=desk.lay(picture), **asked), desk).data
     return [
         (DETECTOR_CLASSES.index(label), np.array(box, np.float32), float(score))
@@ -224,9 +224,13 @@ def _box_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return both / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
 
 
-def _card(name: str, options: Mapping[str, Any] | None) -> Card:
-    card = load_cards(ROOT / "models")[name]
-    return card.model_copy(update={"options": {**card.options, **(options or {})}})
+def _engine(name: str, folder: Path, options: Mapping[str, Any] | None) -> Engine:
+    """The engine of a shipped model's card, with other options and on the weights in `folder`."""
+    card: Card = load_cards(ROOT / "models")[name]
+    card = card.model_copy(update={"options": {**card.options, **(options or {})}})
+    module, _, kind = ENGINES[card.engine].target.partition(":")
+    opened: Engine = getattr(importlib.import_module(module), kind)(card, folder, probe("cpu"))
+    return opened
 
 
 def main() -> None:

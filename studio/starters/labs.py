@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from studio.train import sources
 from studio.train.gan_losses import LOSSES, real_penalty
 
 SHOWN = 36
+"""Samples on the sheet, a square number."""
+WALK = 50
+"""Steps of the denoiser to a sample."""
 
 
 class Stickers:
@@ -254,7 +258,7 @@ def ddpm(stickers: Stickers, options: Mapping[str, Any]) -> Lesson:
     def show() -> Tensor:
         shown = [k * none // SHOWN for k in range(SHOWN)]
         start, rng = reverse.start((SHOWN, 3, config.size, config.size), 0)
-        walk = reverse.ddim(average.net.predictor(shown, guidance=2.0), start, config.noise_schedule(), 50, rng)
+        walk = reverse.ddim(average.net.predictor(shown, guidance=2.0), start, config.noise_schedule(), WALK, rng)
         return torch.from_numpy([moment.x for moment in walk][-1])
 
     return Lesson(step, lambda: {"average": average.net.state_dict()}, show)
@@ -345,9 +349,9 @@ def keep(starter: Starter, lesson: Lesson, path: Path, step: int) -> None:
     budget.save({"parts": parts, "options": dict(starter.options), "steps": step}, path)
     with torch.random.fork_rng():
         made = lesson.show().clamp(-1, 1).cpu()
-    side = made.shape[2]
-    sheet = made.add(1).mul(127.5).round().byte().reshape(6, 6, 3, side, side).permute(0, 3, 1, 4, 2)
-    Image.fromarray(sheet.reshape(6 * side, 6 * side, 3).numpy()).save(path.with_suffix(".png"))
+    side, rows = made.shape[2], math.isqrt(len(made))
+    sheet = made.add(1).mul(127.5).round().byte().reshape(rows, rows, 3, side, side).permute(0, 3, 1, 4, 2)
+    Image.fromarray(sheet.reshape(rows * side, rows * side, 3).numpy()).save(path.with_suffix(".png"))
 
 
 def export(starter: Starter, saved: Path, folder: Path, seed: int = 0) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from studio.starters import atlas, clip, detector, labs, upscaler, words
+from studio.starters import atlas, clip, detector, labs, segmenter, upscaler, words
 from studio.starters.text_to_image import autoencoder, recipe
 from studio.train.world import DETECTOR_CLASSES
 from tests.starters.test_composer import small_atlas
+from tests.starters.test_segmenter import SMALL
 
 CELL = 12
 
@@ -68,7 +69,8 @@ def test_upscaler(tmp_path, monkeypatch):
 def test_labs(tmp_path, name, monkeypatch):
     small = {**labs.STARTERS[name].options, "size": 32, "width": 16}
     starter = SimpleNamespace(**{**vars(labs.STARTERS[name]), "options": small})
-    monkeypatch.setattr(labs, "SHOWN", 36)
+    monkeypatch.setattr(labs, "SHOWN", 4)
+    monkeypatch.setattr(labs, "WALK", 2)
     finite(labs.train(starter, given(tmp_path, name=name)))
 
 
@@ -80,3 +82,16 @@ def test_text_to_image(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "SHOWN", recipe.SHOWN[:6])
     recipe.train(given(tmp_path), recipe.TINY._replace(picture=64, piece=64, pool=8, fresh=1, batch=2, probe=2))
     assert all((tmp_path / name).is_file() for name in (*recipe.PARTS, "sheet.jpg"))
+
+
+def test_detector(tmp_path, monkeypatch):
+    monkeypatch.setattr(detector, "Trial", lambda *given: lambda net: "")
+    sizes = detector.Recipe(sizes=(64,))
+    finite(detector.train(given(tmp_path), sizes))
+
+
+def test_segmenter(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenter, "CONFIG", SMALL)
+    monkeypatch.setattr(segmenter, "Trial", lambda *given: lambda sam, bf16: "")
+    monkeypatch.setattr(segmenter, "read", atlas.read)
+    finite(segmenter.train(given(tmp_path), segmenter.Recipe(sizes=((0.0, (64,)),), asked=2, rounds=1)))
