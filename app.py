@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # Before any library reads them: no telemetry, no analytics, no share tunnel.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -13,9 +14,12 @@ if "SPACE_ID" in os.environ:  # a Hugging Face Space runs `python app.py` withou
 
 
 def main() -> None:
-    from apps.cli import cli
+    try:
+        from apps.cli import cli
 
-    cli(prog_name="python app.py")
+        cli(prog_name="python app.py")
+    except KeyboardInterrupt:  # while the libraries were still being read
+        sys.exit(130)
 
 
 if __name__ == "__main__":

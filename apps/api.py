@@ -8,7 +8,9 @@
     GET  /api/v1/artifacts/{id}/{format}   the result as a file (zip where there are several)
     GET  /api/v1/models, /api/v1/tasks     cards with their state; JSON schemas of the tasks
 
-A StudioError answers {"error", "message", "hint"} with a fitting code; a full queue is 429.
+A StudioError answers {"message", "hint"} with a fitting code; a full queue is 429. Requests that come while the studio
+starts are answered when it is ready, or with 503 and Retry-After if that takes more than a minute.
+GET /openapi.json describes all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -38,7 +41,7 @@ _MEDIA = {".png": "image/png", ".json": "application/json", ".xml": "application
 
 def router(studio: Studio) -> APIRouter:
     """All routes. Meant for `--mode local`, where there is one owner."""
-    api = APIRouter(prefix="/api/v1", include_in_schema=False)
+    api = APIRouter(prefix="/api/v1")
 
     @api.get("/tasks")
     def tasks() -> dict[str, Any]:
@@ -51,19 +54,27 @@ def router(studio: Studio) -> APIRouter:
             for card in studio.cards(task)
         ]
 
-    @api.post("/assets")
+    @api.post("/assets", openapi_extra=_body({"type": "string", "format": "binary"}, "application/octet-stream"))
     async def add_asset(request: Request, name: str = "") -> dict[str, Any]:
         data = await request.body()
         asset = await run_in_threadpool(studio.library.add_image, data, name[:80])
         return {"id": asset.id, "width": asset.width, "height": asset.height}
 
-    @api.post("/{kind}", status_code=202)
-    def submit(kind: str, fields: dict[str, Any], card: str | None = None) -> dict[str, Any]:
-        if kind not in TASKS:
-            raise InvalidTask(f"There is no task called {kind!r}.", f"Choose one of: {', '.join(TASKS)}.")
-        ready = studio.cards(kind, ready=True)
-        card_id = card if card is not None else ready[0].id if ready else ""
-        return _job(studio.submit(card_id, fields, owner=OWNER))
+    def submitter(kind: str) -> Callable[..., dict[str, Any]]:
+        def submit(fields: dict[str, Any], card: str | None = None) -> dict[str, Any]:
+            ready = studio.cards(kind, ready=True)
+            card_id = card if card is not None else ready[0].id if ready else ""
+            return _job(studio.submit(card_id, fields, owner=OWNER))
+
+        return submit
+
+    for kind, task in TASKS.items():
+        schema = _body(task.model_json_schema(), "application/json")
+        api.post(f"/{kind}", status_code=202, name=kind, openapi_extra=schema)(submitter(kind))
+
+    @api.post("/{kind}", include_in_schema=False)
+    def unknown(kind: str) -> None:
+        raise InvalidTask(f"There is no task called {kind!r}.", f"Choose one of: {', '.join(TASKS)}.")
 
     @api.get("/jobs/{id}")
     def job(id: str) -> dict[str, Any]:
@@ -101,6 +112,11 @@ def router(studio: Studio) -> APIRouter:
         return Response(buffer.getvalue(), media_type=_MEDIA[".zip"])
 
     return api
+
+
+def _body(schema: dict[str, Any], media: str) -> dict[str, Any]:
+    """What OpenAPI says of a body that the studio checks itself."""
+    return {"requestBody": {"required": True, "content": {media: {"schema": schema}}}}
 
 
 def _job(shot: Snapshot) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from studio.compress import plan, verdict
-from studio.compress.verdicts import cpu_features
 from studio.config import Config
 from studio.errors import InvalidTask
 from studio.studio import Studio
@@ -88,11 +87,11 @@ def plan_command(opened: Opened) -> click.Command:
         """How to run a model within MEMORY ("4 GB"): runtime, precision, tiling, and the predicted peak."""
         with opened(config, runs_jobs=False) as studio:
             card = studio.card(id)
-            folder = studio.store.path(card)
-            found = plan.plan(plan.anatomy(card, folder), plan.parse(memory), side, cpu_features())
+            folder, fingerprint = studio.store.path(card), studio.store.fingerprint(card)
+            found = studio.bench.planned(card, folder, fingerprint, plan.parse(memory), side)
             if use:
                 show = None if as_json or not sys.stderr.isatty() else _progress
-                studio.bench.follow(card, folder, studio.store.fingerprint(card), found, show)
+                found = studio.bench.follow(card, folder, fingerprint, found, show)
             click.echo(json.dumps(found.to_json()) if as_json else str(found))
 
     return command
@@ -106,7 +105,8 @@ def _first(studio: Studio) -> Any:
 
 
 def _table(studio: Studio, rows: list[dict[str, Any]]) -> str:
-    machine = f"{studio.device.name}, {studio.device.cores} cores ({', '.join(sorted(cpu_features())) or 'no VNNI'})"
+    device = studio.device
+    machine = f"{device.name}, {device.cores} cores ({', '.join(sorted(device.features)) or 'no VNNI'})"
     lines = [machine, "  ".join(f"{name:>12}" for name in COLUMNS)]
     for row in rows:
         values = [row.get(name) for name in COLUMNS]

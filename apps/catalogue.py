@@ -5,12 +5,10 @@ Every change goes through `Studio.require`, so a public page or a kiosk refuses 
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,21 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
+from apps.uploads import announced, receive
+from studio import files
 from studio.cards import Card
 from studio.downloads import Download, Downloads, OnProgress
-from studio.engines.base import ENGINES
-from studio.errors import DiskFull, InvalidTask, NotAllowed, OfflineError
+from studio.errors import InvalidTask, NotAllowed, OfflineError
+from studio.intake.detectors import parse_names
 from studio.studio import Studio
 from studio.trainings import TRAINER
 from studio.weights import packs
+from studio.weights.obstacles import obstacle
 
 Json = dict[str, Any]
 
 GROUPS = (("generate", "Make pictures"), ("detect", "Find things"), ("segment", "Cut out"), ("explore", "Labs"))
-STATES = ("ready", "partial", "damaged", "absent")  # in the order they are listed
-ROOM = 64 * 2**20  # bytes that stay free on the disk
+STATES = ("ready", "partial", "damaged", "unusable", "absent")  # in the order they are listed
 
 
 class Catalogue:
@@ -70,7 +70,7 @@ class Catalogue:
         others = [row for row in rows if row["task"] not in dict(GROUPS)]
         if others:
             groups.append({"task": "other", "title": "Others", "models": others})
-        usage = {**asdict(self.studio.store.usage()), "budget": round(self.studio.config.disk_gb * 1e9)}
+        usage = {**asdict(self.studio.store.usage()), "budget": self.studio.config.disk_budget}
         abilities = {name: self.studio.can(name) for name in ("download", "import", "delete", "share")}
         return {"groups": groups, "usage": usage, "can": abilities, "offline": self.studio.config.offline}
 
@@ -78,7 +78,7 @@ class Catalogue:
         """Everything known of one model: facts, and its files with their hashes once it is here."""
         facts = self.studio.facts(id)
         card = self.studio.card(id)
-        files = self.studio.store.files(card) if facts["state"]["status"] == "ready" else {}
+        files = self.studio.store.files(card) if facts["state"]["status"] in ("ready", "unusable") else {}
         listed = [{"name": name, "size": file.size, "sha256": file.sha256} for name, file in sorted(files.items())]
         return {**facts, "files": listed}
 
@@ -108,13 +108,14 @@ class Catalogue:
             "commercial": card.commercial,
             "origin": card.source.kind,
             "repo": card.source.repo,
-            "size": state.size if state.status == "ready" else card.size,
+            "size": state.size if state.offline else card.size,
             "here": state.size,
             "status": state.status,
             "damaged": state.damaged,
+            "reason": state.reason,
             "pinned": state.pinned,
             "memory": self.studio.pool.predicted(card),
-            "runs": card.engine in ENGINES,
+            "runs": not obstacle(card),
             "loaded": loaded.get(card.id),
             "download": _progress(self.studio.downloads.get(card.id)),
             "check": _progress(self.checks.get(card.id)),
@@ -144,12 +145,22 @@ class Catalogue:
         gone = self.studio.store.evict(0, keep=self.studio.pool.resident())
         return sum(one.bytes for one in gone)
 
-    def bring(self, path: Path, title: str) -> list[Card]:
-        """Takes in a file of the user's: a model, or a pack of several. Raises as `Store.add` and `packs.unpack`."""
+    def bring(self, path: Path, title: str, classes: str = "") -> list[Card]:
+        """Takes in a file of the user's: a model, or a pack of several. Raises as `Store.add` and `packs.unpack`.
+
+        Args:
+            classes: names of a detector's classes, "coco" or with commas between; empty: those of the file.
+        """
         self.studio.require("import")
         if path.suffix.lower() == ".tar":
             return packs.unpack(self.studio.store, path)
-        return [self.studio.store.add(path, title=title)]
+        names = parse_names(classes) if classes else ()
+        return [self.studio.store.add(path, title=title, names=names)]
+
+    def told(self, card: Card) -> Json:
+        """What is said of a model that was just taken in."""
+        reason = self.studio.store.state(card).reason
+        return {"id": card.id, "title": card.title, "task": card.tasks[0], "summary": card.summary, "reason": reason}
 
     def _fetch(self, card: Card) -> None:
         self.studio.require("download")
@@ -216,9 +227,7 @@ def _progress(download: Download | None) -> Json | None:
 
 def inbox(studio: Studio) -> Path:
     """A new private folder for one file; whoever asks for it removes it."""
-    parent = studio.config.cache / "inbox"
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Path(tempfile.mkdtemp(dir=parent))
+    return files.make(files.draft(studio.config.cache / "inbox" / "file"))
 
 
 def plain_name(name: str) -> str:
@@ -226,21 +235,6 @@ def plain_name(name: str) -> str:
     path = Path(Path(name.replace("\\", "/")).name)
     stem = re.sub(r"[^A-Za-z0-9._ -]+", "-", path.stem).strip(" .-")[:80] or "model"
     return stem + re.sub(r"[^A-Za-z0-9.]+", "", path.suffix)[:16]
-
-
-async def receive(chunks: AsyncIterator[bytes], path: Path, announced: int) -> None:
-    """Writes a body as it comes. Raises DiskFull before the disk is."""
-    full = DiskFull("The disk has no room for this file.", "Free some room, for example with Make room in Models.")
-    if announced + ROOM > shutil.disk_usage(path.parent).free:
-        raise full
-    with path.open("xb") as out:
-        try:
-            async for chunk in chunks:
-                await run_in_threadpool(out.write, chunk)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise full from error
-            raise
 
 
 # ── the routes ───────────────────────────────────────────────────────────────
@@ -263,16 +257,16 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         return {"freed": catalogue.make_room()}
 
     @face.post("/models/import")
-    async def import_(request: Request, name: str = "") -> Json:
+    async def import_(request: Request, name: str = "", classes: str = "") -> Json:
         studio.require("import")
         folder = inbox(studio)
         try:
             path = folder / plain_name(name)
-            await receive(request.stream(), path, int(request.headers.get("content-length", "0")))
-            cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80])
+            await receive(request.stream(), path, announced(request), studio.limits.floor)
+            cards = await run_in_threadpool(catalogue.bring, path, Path(name).stem[:80], classes)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return {"cards": [{"id": card.id, "title": card.title, "task": card.tasks[0]} for card in cards]}
+        return {"cards": [catalogue.told(card) for card in cards]}
 
     @face.get("/models/{id}")
     def details(id: str) -> Json:

@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,13 @@ import click
 from apps import bench_cli
 from apps.cli_train import train
 from studio.airgap import Airgap
-from studio.config import Config
+from studio.config import GB, Config
 from studio.device import probe
 from studio.errors import InvalidImage, InvalidTask, StudioError
 from studio.exports import format_for
+from studio.intake.detectors import parse_names
 from studio.jobs import Snapshot
+from studio.ops.pictures import MAX_BYTES
 from studio.studio import Studio
 from studio.tasks import TASKS, Task
 
@@ -114,13 +116,36 @@ def _flag(name: str, task: type[Task]) -> click.Option:
     if field.annotation is bool:
         return click.Option([flag, name], is_flag=True, default=None, help=field.description)
     required = field.is_required()
+    notes = [*_bounds(task.model_json_schema()["properties"][name])]
+    if not required and field.default not in (None, (), ""):
+        notes.append(f"default {field.default}")
     return click.Option(
         [flag, name],
         multiple=name in _SINGULAR,
         required=required,
         metavar="FILE" if name in task.asset_fields else None,
-        help=(field.description or "") + ("" if required or field.default in (None, (), "") else f" [{field.default}]"),
+        help=(field.description or "") + (f" [{'; '.join(notes)}]" if notes else ""),
     )
+
+
+_LIMITS = {  # key of JSON Schema -> words
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "multipleOf": "a multiple of {}",
+    "maxLength": "at most {} characters",
+    "maxItems": "at most {} times",
+}
+
+
+def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
+    """What a field takes, in words: its choices, or its limits."""
+    parts = {key: value for part in (schema, *schema.get("anyOf", ())) for key, value in part.items()}
+    if "enum" in parts:
+        yield ", ".join(map(str, parts["enum"]))
+    if parts.get("type") == "array" and parts.get("minItems") == parts.get("maxItems"):
+        return  # a box has four numbers, which its description says
+    yield from (words.format(parts[key]) for key, words in _LIMITS.items() if key in parts)
 
 
 def _command(kind: str, task: type[Task]) -> click.Command:
@@ -151,9 +176,17 @@ def _run(
         _say(as_json, {**facts, "task": job.task.to_json(), "data": artifact.data}, _summary(facts, artifact.data))
 
 
+def _read_small(file: Path) -> bytes:
+    """The bytes of a plain file, one more at most than a picture may have. Raises OSError, InvalidImage."""
+    if file.exists() and not file.is_file():  # a device never ends, a pipe may never begin
+        raise InvalidImage(f"{file} is a folder or a device.", "Give the path of a plain file.")
+    with file.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
+
+
 def _asset(studio: Studio, name: str, file: Path) -> str:
     try:
-        data = file.read_bytes()
+        data = _read_small(file)
     except OSError as error:
         raise InvalidImage(f"{file} cannot be read: {error.strerror}.", "Give the path of a picture.") from error
     return (studio.library.add_mask if name == "mask" else studio.library.add_image)(data, file.name).id
@@ -251,16 +284,21 @@ for _kind, _task in TASKS.items():
 def list_models(config: Config, task: str | None, as_json: bool) -> None:
     """All models, ready ones first."""
     with _studio(config, runs_jobs=False) as studio:
-        found = [(card, studio.store.state(card).status) for card in studio.cards(task)]
-        found.sort(key=lambda pair: pair[1] != "ready")
+        found = [(card, studio.store.state(card)) for card in studio.cards(task)]
+        found.sort(key=lambda pair: pair[1].status != "ready")
         rows = [
-            {"id": c.id, "title": c.title, "tasks": c.tasks, "licence": c.licence, "bytes": c.size, "status": status}
-            for c, status in found
+            {
+                "id": card.id, "title": card.title, "tasks": card.tasks, "licence": card.licence, "bytes": card.size,
+                "status": state.status, "reason": state.reason,
+            }
+            for card, state in found
+        ]  # fmt: skip
+        lines = [
+            f"{state.status:8} {c.id:28} {'/'.join(c.tasks):9} {_size(c.size):>8}  {c.licence}"
+            + (f"\n{'':8} {state.reason}" if state.reason else "")
+            for c, state in found
         ]
-        text = "\n".join(
-            f"{status:8} {c.id:28} {'/'.join(c.tasks):9} {_size(c.size):>8}  {c.licence}" for c, status in found
-        )
-        _say(as_json, rows, text)
+        _say(as_json, rows, "\n".join(lines))
 
 
 @models.command()
@@ -297,16 +335,54 @@ def pull(config: Config, id: str, yes: bool, as_json: bool) -> None:
         _say(as_json, {"id": id, "path": studio.store.path(card)}, f"{card.title} is ready.")
 
 
+_CLASSES = click.option(
+    "--classes",
+    metavar="NAMES",
+    help="Class names of a detector: coco, a file with one a line, or with commas between.",
+)
+
+
+def _names(text: str | None) -> list[str]:
+    """What --classes says. Raises InvalidTask."""
+    if text is None:
+        return []
+    try:
+        return parse_names(_read_small(Path(text)).decode("utf-8", "replace") if Path(text).is_file() else text)
+    except OSError as error:
+        raise InvalidTask(
+            f"{text} cannot be read: {error.strerror}.", "Give a text file with one name a line."
+        ) from error
+
+
 @models.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
+@_CLASSES
 @JSON
 @click.pass_obj
-def import_model(config: Config, path: Path, as_json: bool) -> None:
+def import_model(config: Config, path: Path, classes: str | None, as_json: bool) -> None:
     """Take in your own file or folder (.safetensors, .onnx, .gguf, diffusers folder, .pt converted safely)."""
     with _studio(config, runs_jobs=False) as studio:
         studio.require("import")
-        card = studio.store.add(path)
-        _say(as_json, card.model_dump(mode="json"), f"{card.title} is in the studio as {card.id}.")
+        card = studio.store.add(path, names=_names(classes))
+        reason = studio.store.state(card).reason
+        text = f"{card.title} is in the studio as {card.id}. {card.summary} {reason}".strip()
+        _say(as_json, {**card.model_dump(mode="json"), "reason": reason}, text)
+
+
+@models.command()
+@click.argument("id")
+@_CLASSES
+@JSON
+@click.pass_obj
+def names(config: Config, id: str, classes: str | None, as_json: bool) -> None:
+    """Say what the classes of an imported detector are called; without --classes show their names."""
+    with _studio(config, runs_jobs=False) as studio:
+        card = studio.card(id)
+        if classes is not None:
+            studio.require("import")
+            card = studio.store.name_classes(card, _names(classes))
+        found = studio.facts(card.id).get("classes") or list(card.options.get("names", ()))
+        _say(as_json, {"id": id, "classes": found}, f"{card.summary}\n{', '.join(map(str, found))}".strip())
 
 
 @models.command()
@@ -336,12 +412,13 @@ def _verdict(studio: Studio, card: Any) -> str:
 @models.command()
 @click.argument("id")
 @click.option("--off", is_flag=True, help="Unpin.")
+@JSON
 @click.pass_obj
-def pin(config: Config, id: str, off: bool) -> None:
+def pin(config: Config, id: str, off: bool, as_json: bool) -> None:
     """Keep a model when room is made."""
     with _studio(config, runs_jobs=False) as studio:
         (studio.store.unpin if off else studio.store.pin)(studio.card(id))
-        click.echo(f"{id} is {'no longer pinned' if off else 'pinned'}.")
+        _say(as_json, {"id": id, "pinned": not off}, f"{id} is {'no longer pinned' if off else 'pinned'}.")
 
 
 @models.command()
@@ -357,7 +434,7 @@ def evict(config: Config, id: str | None, budget_gb: float | None, as_json: bool
             studio.store.remove(studio.card(id))
             _say(as_json, [id], f"{id} is removed.")
             return
-        freed = studio.store.evict(int((budget_gb if budget_gb is not None else config.disk_gb) * 2**30))
+        freed = studio.store.evict(None if budget_gb is None else round(budget_gb * GB))
         _say(as_json, freed, f"removed: {', '.join(map(str, freed)) or 'nothing'}")
 
 
@@ -390,12 +467,16 @@ def unpack(config: Config, file: Path, as_json: bool) -> None:
 
 
 @models.command()
+@JSON
 @click.pass_obj
-def seal(config: Config) -> None:
+def seal(config: Config, as_json: bool) -> None:
     """For maintainers: record the hashes of the shipped weights, against which every load is checked."""
     from studio.weights import shipped
 
-    click.echo(f"sealed {len(shipped.seal(config.models))} files")
+    found = shipped.seal(config.models)
+    _say(
+        as_json, {"files": len(found), "bytes": sum(file.size for file in found.values())}, f"sealed {len(found)} files"
+    )
 
 
 # ── doctor ────────────────────────────────────────────────────────────

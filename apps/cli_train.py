@@ -32,7 +32,7 @@ _EVERY_S = 2.0
 @click.option("--data", help="stickers[:GROUP], digits, library, or the path of a folder or zip of pictures.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One of the recipe's settings; repeatable.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
-@click.option("--patience", type=int, default=0, help="Stop after so many looks without a better validation metric.")
+@click.option("--patience", type=int, default=0, help="Stop after N evaluations without improvement (0 = never).")
 @click.option(
     "--resume", is_flag=False, flag_value=_LAST, help="Continue this run (the recipe's last without a value)."
 )

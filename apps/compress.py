@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from apps import pieces
 from apps.compress_data import Compression
+from apps.turns import Owner
 from apps.widgets import Face, on_data
 from studio.studio import Studio
 
@@ -50,8 +51,8 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         return compression.comparison(id)
 
     @face.post("/compress/{id}/compare")
-    def compare(id: str, ask: Ask) -> Json:
-        return {"job": compression.compare(id, ask.variants, "local", anyway=ask.anyway).id}
+    def compare(id: str, ask: Ask, owner: Owner) -> Json:
+        return {"job": compression.compare(id, ask.variants, owner, anyway=ask.anyway).id}
 
     @face.post("/compress/{id}/use/{key}")
     def use(id: str, key: str) -> Json:

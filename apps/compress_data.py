@@ -19,7 +19,7 @@ from typing import Any
 
 from studio.cards import Card
 from studio.compress import claims, precisions, quality, verdict
-from studio.compress.verdicts import Choice, cpu_features
+from studio.compress.verdicts import Choice
 from studio.errors import InvalidTask, NotFound
 from studio.jobs import Snapshot
 from studio.studio import Studio
@@ -57,9 +57,10 @@ class Compression:
         return {"models": models, "machine": self.machine(), "can": self.studio.can("share"), **theory()}
 
     def machine(self) -> Json:
-        """Name, cores and what makes 8 bits quick."""
+        """Name, cores and what makes few bits quick."""
         device = self.studio.device
-        return {"name": device.name, "cores": device.cores, "memory": device.memory, "features": sorted(cpu_features())}
+        about = {"name": device.name, "cores": device.cores, "memory": device.memory}
+        return {**about, "features": sorted(device.features)}
 
     def comparison(self, id: str) -> Json:
         """What is known of one model's variants: offered ones, measured ones with front and verdict, the default.
@@ -69,7 +70,7 @@ class Compression:
         card = self._card(id)
         data = self.comparisons.read(id) or {"rows": [], "machine": {}, "at": 0}
         rows = [verdict.row(one) for one in data["rows"]]
-        said, best = verdict.verdicts(rows, cpu_features()), verdict.front(rows)
+        said, best = verdict.verdicts(rows, self.studio.device.features), verdict.front(rows)
         base = verdict.reference(rows)
         default = self.verdicts.get(id, self._fingerprint(card))
         shown = []
@@ -166,13 +167,16 @@ def theory() -> Json:
     """The table of precisions, what measures mean, the usual claims with their errors, and figures of the starter
     models."""
     table = [
-        {"id": one.id, "title": one.title, "family": one.family, "bits": one.bits, "stored": one.stored,
+        {"id": one.id, "title": one.title, "family": one.family, "bits": one.bits,
+         "stored": "; ".join(filter(None, (one.stored, one.in_memory))),
          "sentence": one.sentence, "ideal": ideal(one)}
         for one in precisions.offered()
     ]  # fmt: skip
+    names = {id_ for claim in claims.CLAIMS for id_ in claim.measured} | {row["precision"] for row in measured()}
     told = [{**asdict(claim), "share": list(claim.theory)} for claim in claims.CLAIMS]
     return {
         "precisions": table,
+        "titles": {name: precisions.find(name).title for name in names},
         "measures": {name: asdict(measure) for name, measure in quality.MEASURES.items()},
         "claims": told,
         "claim_errors": claims.errors(),

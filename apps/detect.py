@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from apps import files, pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view
+from apps.widgets import (
+    Face,
+    Json,
+    bench,
+    chosen,
+    job_flow,
+    model_picker,
+    more,
+    on,
+    on_data,
+    picture,
+    problem,
+    size,
+    view,
+    whole,
+)  # fmt: skip
 from studio import exports
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
@@ -19,11 +35,14 @@ from studio.tasks import Detect
 
 # Which model an example is made for: start of its name -> engine, or method of the classic one.
 FITTING = (("sticker", "yolo"), ("astronaut", "faces"), ("qr", "codes"))
-NOTES = {
-    "people": "Finds upright people of at least 100 px. Its scores order the finds; they are no probabilities.",
-    "faces": "Finds faces of at least 30 px, from the front and the side. Its scores order the finds.",
-    "codes": "Finds and reads QR codes and EAN and UPC barcodes. Nothing they link to is opened.",
+# What a model looks for, by id; said where it found nothing. Any other is not limited to a kind of picture.
+LIMITS = {
+    "starter-detector": "This model knows drawn stickers, not photographs.",
+    "classic-people": "This model finds upright people of at least 100 px.",
+    "classic-faces": "This model finds faces of at least 30 px, from the front and the side.",
+    "classic-codes": "This model finds QR codes and EAN and UPC barcodes.",
 }
+ADVISED = "dfine-nano"  # what finds things in photographs, and may be passed on
 
 
 def build(face: Face) -> None:
@@ -44,7 +63,7 @@ def build(face: Face) -> None:
                 slot="detect-image",
                 pilot="detect-finds",
             )
-            pieces.piece("finds", "detect-finds", stage="detect-stage", slider="detect-confidence")
+            finds = pieces.piece("finds", "detect-finds", stage="detect-stage", slider="detect-confidence")
     confidence, classes = settings[0], settings[2]
 
     def submit(owner: str, card_id: str, *values: Any) -> Snapshot:
@@ -54,16 +73,17 @@ def build(face: Face) -> None:
     start = job_flow(face, "detect", run, stage, inputs, submit, lambda artifact: show_found(studio, artifact))
 
     def example(data: Json, owner: str, card_id: str, _image: Any, *values: Any) -> list[Any]:
-        path = offered[int(data.get("index", 0)) % len(offered)]
+        path = offered[whole(data.get("index")) % len(offered)]
         sent = from_file(studio, path)
         fitting = fitting_card(studio, path, card_id)
         return [sent, fitting, start(owner, fitting, sent, *without_classes(values, fitting == card_id))]
 
     def again(owner: str, before: Any, card_id: str, *values: Any) -> Any:
-        """The slider was let go: the same picture again, as a draft."""
+        """A filter was changed: the same picture again, as a draft."""
         if not (isinstance(before, dict) and before.get("artifact")) or chosen(values[0]) is None:
             return gr.skip()
         try:
+            face.admit(owner)
             return {"job": studio.submit(card_id, task_fields(*values), owner=owner, kept=False).id}
         except StudioError as error:
             return problem(error)
@@ -80,6 +100,10 @@ def build(face: Face) -> None:
     on_data(stage.example, example, [face.owner, *inputs], [image, card, run])
     on_data(run.finished, filled, [face.owner], [image, classes])
     on(confidence.release, again, [face.owner, stage, *inputs], run)
+    # What is there is filtered at once; the run after it may bring more of the classes.
+    on(classes.input, lambda names: {"only": names}, classes, finds)
+    on(classes.input, again, [face.owner, stage, *inputs], run)
+    on(card.change, lambda: {"only": []}, None, finds)
     on(card.change, lambda id_: gr.update(choices=known_classes(studio, id_), value=[]), card, classes)
     face.accept("detect", "Detect", image)
 
@@ -113,22 +137,41 @@ def task_fields(image: Any, confidence: float, iou: float, classes: list[str] | 
 def show_found(studio: Studio, artifact: Artifact) -> Json:
     """The stage's value: the picture with its boxes, and the files they can be saved as."""
     data = artifact.data
-    boxes = [
-        {"box": box, "label": label, "score": score, "hue": hue(label)}
-        for box, score, label in zip(data["boxes"], data["scores"], data["labels"], strict=True)
-    ]
-    for one, text in zip(boxes, data.get("texts") or (), strict=False):
-        one["text"] = text
+    boxes = boxed(data)
     formats = [
         {"label": format.label, "path": f"export/{artifact.id}/{name}"}
         for name, format in exports.FORMATS["detect"].items()
     ]
-    return view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept)
+    nothing = None if boxes else advice(studio, artifact.card)
+    return view(studio, artifact, boxes=boxes, exports=formats, kept=artifact.kept, nothing=nothing)
 
 
-def hue(label: str) -> str:
-    """The class's colour, the same as in the exported picture."""
-    return "#{:02x}{:02x}{:02x}".format(*detections.colour(label))
+def advice(studio: Studio, card_id: str) -> Json:
+    """What to say where nothing was found: {"text", "go": the tab that helps or "", "label"}."""
+    lower = "lower the confidence"
+    known, cards = LIMITS.get(card_id), {card.id: card for card in studio.cards("detect")}
+    other = cards.get(ADVISED)
+    if known is None or other is None or card_id == ADVISED:
+        text = f"{known} {lower.capitalize()}." if known else f"{lower.capitalize()}, or choose another model."
+        return {"text": text, "go": "", "label": ""}
+    if other.id in {card.id for card in studio.cards("detect", ready=True)}:
+        return {"text": f"{known} Choose {other.title}, or {lower}.", "go": "", "label": ""}
+    if not studio.can("download") or studio.config.offline:
+        return {"text": f"{known} {lower.capitalize()}.", "go": "", "label": ""}
+    name = f"{other.title} ({size(other.size)})" if other.size else other.title
+    return {"text": f"{known} Fetch {name}, or {lower}.", "go": "Models", "label": f"Fetch {name}"}
+
+
+def boxed(data: Mapping[str, Any]) -> list[Json]:
+    """A detection's boxes as the stage draws them, in the colours of the exported picture."""
+    hues = {label: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in detections.colours(data["labels"]).items()}
+    boxes = [
+        {"box": box, "label": label, "score": score, "hue": hues[label]}
+        for box, score, label in zip(data["boxes"], data["scores"], data["labels"], strict=True)
+    ]
+    for one, text in zip(boxes, data.get("texts") or (), strict=False):
+        one["text"] = text
+    return boxes
 
 
 def known_classes(studio: Studio, card_id: str | None) -> list[str]:

@@ -38,7 +38,7 @@ def build(face: Face) -> None:
     face.on_load.append((lambda: {"painters": painters(face.studio)}, [], [views]))
     if face.selected is not None:  # a model may have come or gone in the Models tab
         on(face.selected, lambda: {"painters": painters(face.studio)}, None, views)
-    face.accept("diffusion-noise", "Diffusion: add noise", image)
+    face.accept("diffusion-noise", "Diffusion lab: add noise", image)
 
 
 def painters(studio: Studio) -> list[Json]:

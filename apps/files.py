@@ -13,11 +13,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, Response
 from numpy.typing import NDArray
 from PIL import Image
 
+from apps.turns import Bulkhead, Owner, own_artifact
+from apps.visitors import LOCAL
 from studio.engines.base import Result
 from studio.errors import InvalidTask, NotFound
 from studio.exports import File
@@ -52,12 +54,14 @@ def stem_of(artifact: Artifact) -> str:
     return Path(name).stem or artifact.task.kind
 
 
-def cut(studio: Studio, picture: str, mask: str, format: str, feather: float, score: float) -> tuple[str, bytes]:
+def cut(
+    studio: Studio, picture: str, mask: str, format: str, feather: float, score: float, owner: str = LOCAL
+) -> tuple[str, bytes]:
     """A picture and a mask in one of the formats of segments. Raises InvalidTask, NotFound."""
     if format not in segments.EXPORTS:
         raise InvalidTask(f"There is no format {format!r} for this.", f"Choose one of: {', '.join(segments.EXPORTS)}.")
     export = segments.EXPORTS[format]
-    stem = f"{Path(studio.library.asset(picture).name).stem or 'picture'}-{format}"
+    stem = f"{Path(studio.library.asset(picture, owner).name).stem or 'picture'}-{format}"
     if format in ("cut-out", "cropped"):
         pixels = cut_out(studio, picture, mask, feather, crop=format == "cropped")
         return f"{stem}.png", pictures.encode_png(pixels)
@@ -89,7 +93,7 @@ def keep_cut_out(studio: Studio, artifact: Artifact, mask: str, feather: float) 
     )
 
 
-def crop(studio: Studio, picture: str, box: str) -> Asset:
+def crop(studio: Studio, picture: str, box: str, owner: str = LOCAL) -> Asset:
     """The part of a picture within "x1,y1,x2,y2" as a picture of its own. Raises InvalidTask, NotFound."""
     image = studio.library.pixels(picture)
     height, width = image.shape[:2]
@@ -98,8 +102,8 @@ def crop(studio: Studio, picture: str, box: str) -> Asset:
     x2, y2 = min(width, int(np.ceil(right))), min(height, int(np.ceil(bottom)))
     if x1 >= x2 or y1 >= y2:
         raise InvalidTask("The box is empty or outside the picture.", "Choose another one.")
-    name = studio.library.asset(picture).name
-    return studio.library.add_image(np.ascontiguousarray(image[y1:y2, x1:x2]), f"{Path(name).stem or 'picture'} crop")
+    name = f"{Path(studio.library.asset(picture, owner).name).stem or 'picture'} crop"
+    return studio.library.add_image(np.ascontiguousarray(image[y1:y2, x1:x2]), name, owner=owner)
 
 
 def segment_map(studio: Studio, artifact: Artifact) -> bytes:
@@ -157,41 +161,45 @@ def _numbers(box: str) -> tuple[float, float, float, float]:
 
 def add_routes(face: APIRouter, studio: Studio) -> None:
     """Adds them to the page's own routes, under /face."""
+    in_turn = [Depends(Bulkhead("files", places=3, waiting=24, each=8).turn)]  # each opens whole pictures
 
-    @face.get("/export/{artifact}/{format}")
-    def export(artifact: str, format: str, chosen: str = "") -> Response:
-        found = studio.library.get(artifact)
+    @face.get("/export/{artifact}/{format}", dependencies=in_turn)
+    def export(artifact: str, format: str, owner: Owner, chosen: str = "") -> Response:
+        found = own_artifact(studio, artifact, owner)
         numbers = [int(part) for part in re.findall(r"\d{1,6}", chosen)]
         files = studio.export(artifact, format, numbers)
         return _attachment(*bundle(files, f"{stem_of(found)}-{format}"))
 
-    @face.get("/cut/{picture}/{mask}/{format}")
-    def cut_file(picture: str, mask: str, format: str, feather: float = 0.0, score: float = 1.0) -> Response:
-        return _attachment(*cut(studio, picture, mask, format, feather, score))
+    @face.get("/cut/{picture}/{mask}/{format}", dependencies=in_turn)
+    def cut_file(
+        picture: str, mask: str, format: str, owner: Owner, feather: float = 0.0, score: float = 1.0
+    ) -> Response:
+        return _attachment(*cut(studio, picture, mask, format, feather, score, owner))
 
-    @face.post("/cut/{picture}/{mask}")
-    def cut_asset(picture: str, mask: str, feather: float = 0.0) -> dict[str, Any]:
-        name = f"{Path(studio.library.asset(picture).name).stem or 'picture'} cut-out"
-        return _asset(studio.library.add_image(cut_out(studio, picture, mask, feather, crop=True), name))
+    @face.post("/cut/{picture}/{mask}", dependencies=in_turn)
+    def cut_asset(picture: str, mask: str, owner: Owner, feather: float = 0.0) -> dict[str, Any]:
+        name = f"{Path(studio.library.asset(picture, owner).name).stem or 'picture'} cut-out"
+        pixels = cut_out(studio, picture, mask, feather, crop=True)
+        return _asset(studio.library.add_image(pixels, name, owner=owner))
 
-    @face.post("/crop/{picture}")
-    def crop_asset(picture: str, box: str) -> dict[str, Any]:
-        return _asset(crop(studio, picture, box))
+    @face.post("/crop/{picture}", dependencies=in_turn)
+    def crop_asset(picture: str, box: str, owner: Owner) -> dict[str, Any]:
+        return _asset(crop(studio, picture, box, owner))
 
-    @face.get("/segments/{artifact}.png")
-    def map_(artifact: str) -> Response:
-        png = segment_map(studio, studio.library.get(artifact))
+    @face.get("/segments/{artifact}.png", dependencies=in_turn)
+    def map_(artifact: str, owner: Owner) -> Response:
+        png = segment_map(studio, own_artifact(studio, artifact, owner))
         return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
     @face.post("/keep/{artifact}")
-    def keep(artifact: str) -> dict[str, Any]:
-        studio.library.get(artifact)
-        studio.library.keep(artifact)
+    def keep(artifact: str, owner: Owner) -> dict[str, Any]:
+        studio.library.keep(own_artifact(studio, artifact, owner).id)
         return {"artifact": artifact}
 
-    @face.post("/keep/{artifact}/cut-out/{mask}")
-    def keep_cut(artifact: str, mask: str, feather: float = 0.0) -> dict[str, Any]:
-        return {"artifact": keep_cut_out(studio, studio.library.get(artifact), mask, feather).id}
+    @face.post("/keep/{artifact}/cut-out/{mask}", dependencies=in_turn)
+    def keep_cut(artifact: str, mask: str, owner: Owner, feather: float = 0.0) -> dict[str, Any]:
+        made = keep_cut_out(studio, own_artifact(studio, artifact, owner), mask, feather)
+        return {"artifact": made.id}
 
     @face.get("/example/{name}")
     def example(name: str) -> Response:

@@ -22,4 +22,4 @@ def build(face: Face) -> None:
             image = pieces.slot(
                 "ganlab-image", title="Your picture", invite="Choose or drop a picture", shows="ganlab-views"
             )
-    face.accept("gan-picture", "GAN: look at it", image)
+    face.accept("gan-picture", "GAN lab: how real does it look?", image)

@@ -19,10 +19,8 @@ import gradio as gr
 from pydantic.fields import FieldInfo
 
 from apps import pieces
-from apps.widgets import Face, Json, more, on, on_data, problem
-from studio.errors import InvalidTask
+from apps.widgets import Face, Json, more, on, on_data, problem, seed_of
 from studio.studio import Studio
-from studio.tasks import MAX_SEED
 from studio.train import recipes
 from studio.train.recipe import Recipe
 
@@ -76,17 +74,8 @@ def training_panel(
             table[first].minutes,
             step=0.5,
             label="Minutes",
-            info="Of the whole run. It can be paused at any time, and continued.",
+            info="Length of the run. You can pause and continue at any time.",
             elem_id=f"{name}-minutes",
-        )
-        bar = pieces.piece(
-            "trainbar",
-            f"{name}-bar",
-            events=("train",),
-            family=family,
-            watch=f"{name}-view",
-            sides=f"{name}-head",
-            elem_classes=["run-bar"],
         )
         with more(name=f"{name}-more"):
             form.rest()
@@ -96,12 +85,21 @@ def training_panel(
                 0,
                 step=1,
                 label="Stop early",
-                info="After this many looks at the held-out pictures without a better result. 0 never does.",
+                info="Stop after N evaluations without improvement (0 = never).",
                 elem_id=f"{name}-patience",
             )
             seed = gr.Textbox(
                 label="Seed", placeholder="Empty draws one", info="Same seed, same training.", max_length=10
             )
+        bar = pieces.piece(
+            "trainbar",
+            f"{name}-bar",
+            events=("train",),
+            family=family,
+            watch=f"{name}-view",
+            sides=f"{name}-head",
+            elem_classes=["run-bar"],
+        )
     with view:
         head = pieces.piece("labhead", f"{name}-head", family=family, lab=name)
         with gr.Column(elem_id=f"{name}-watch", elem_classes=["lab-side"], min_width=0) as watch:
@@ -117,7 +115,7 @@ def training_panel(
                 chosen,
                 options=form.chosen(chosen, values),
                 data=str(data["source"]) if isinstance(data, dict) and data.get("source") else None,
-                seed=_seed(seed),
+                seed=seed_of(seed),
                 minutes=float(minutes),
                 patience=int(patience),
                 owner=owner,
@@ -126,7 +124,8 @@ def training_panel(
         except Exception as error:  # noqa: BLE001 - the border to the page: everything becomes two sentences
             return problem(error)
 
-    def turned(chosen: str, data: Any) -> list[Any]:
+    def turned(chosen: str | None, data: Any) -> list[Any]:
+        chosen = chosen if chosen in table else first
         picked = table[chosen]
         pictures = gr.skip() if _is_own(data) else {"source": picked.data}
         return [_note(picked), gr.update(value=picked.minutes), pictures, *form.updates(chosen)]
@@ -160,15 +159,6 @@ def explain(*names: str) -> gr.HTML:
 def _note(recipe: Recipe) -> str:
     """Words of ours only, so safe as HTML."""
     return f'<p class="note">{recipe.summary} About {recipe.minutes:g} minutes on two cores.</p>'
-
-
-def _seed(text: str) -> int | None:
-    """None where a seed is to be drawn. Raises InvalidTask."""
-    if not (text or "").strip():
-        return None
-    if not text.strip().isdigit() or int(text) > MAX_SEED:
-        raise InvalidTask(f"The seed {text.strip()!r} is not a whole number from 0 to {MAX_SEED}.", "Leave it empty.")
-    return int(text)
 
 
 # ── forms out of options ─────────────────────────────────────────────────────

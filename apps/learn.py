@@ -1,11 +1,12 @@
 """The wire of the labs: runs to follow, samples over time, a trained model to ask, pictures to learn from.
 
-A run's id is a capability, like a job's: who knows one may see it. Only where all share one library are runs listed.
+Runs are listed, opened and changed by their owner; where all share one library, by everybody.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 import shutil
@@ -13,54 +14,91 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from apps.catalogue import inbox, receive
+from apps.catalogue import inbox
 from apps.lab import label
-from studio.cards import Card
-from studio.errors import InvalidTask, NotFound
+from apps.turns import Bulkhead, Owner, own_run, seen_by
+from apps.uploads import announced, receive
+from studio.errors import Cancelled, InvalidTask, NotFound, QueueFull
 from studio.ops import pictures
 from studio.studio import Studio
+from studio.tasks import MAX_SEED
 from studio.train import adopt, gan_warnings, recipes, record
 from studio.train.runs import Run
 
 Json = dict[str, Any]
 LEARN = Path(__file__).resolve().parent.parent / "assets" / "learn"
 UPLOADS_KEPT = 20
+ZIPS_OF_A_STRANGER = 3
+LOOK_S = 60.0  # that looking through a stranger's zip may take
+LOOK_PIXELS = 4 * 10**9
+MOST_MINUTES = 14_400.0
+MOST_STEPS = 10_000_000
+Seed = Annotated[int, Query(ge=0, le=MAX_SEED)]
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _NEVER = {"Cache-Control": "no-store"}
 WARNINGS: dict[str, Callable[[Any], list[Any]]] = {"gan": gan_warnings.warnings}
 """Family -> what reads its curves for trouble."""
 
 
+class Budget(BaseModel):
+    """How long a run may go on, in all: minutes or steps."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    minutes: float | None = Field(None, gt=0, le=MOST_MINUTES, allow_inf_nan=False)
+    steps: int | None = Field(None, gt=0, le=MOST_STEPS)
+
+
+class Adoption(BaseModel):
+    """What a run's model is called among the others, and whether the pictures inside go along."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    title: str = Field("", max_length=200)
+    pictures: bool | None = None
+
+
+class Question(BaseModel):
+    """What a model is asked: see `studio.tasks.Explore`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    op: str = Field("", max_length=80)
+    args: dict[str, Any] | None = None
+    image: str | None = None
+    other: str | None = None
+    third: str | None = None
+
+
 def add_routes(face: APIRouter, studio: Studio) -> None:
     """Adds them to the page's own routes, under /face."""
+    shared, limits = studio.can("share"), studio.limits
+    questions = Bulkhead("questions to a model", places=4, waiting=8, each=12 if shared else 3)
+    arrivals = Bulkhead("archives", places=8, waiting=0, each=1)
+    reading = Bulkhead("archives", places=1, waiting=8, each=1)
+    looks = Bulkhead("looks at pictures", places=2, waiting=8, each=4)
 
     @face.get("/learn.json")
     def learn() -> Json:
         return texts()
 
     @face.get("/runs")
-    def runs(family: str | None = None, ids: str = "") -> Json:
-        if studio.can("share"):
-            found = studio.runs.list(family=family)
-        else:
-            found = [
-                run for id_ in ids.split(",")[:40] if (run := _known(studio, id_)) and family in (None, run.family)
-            ]
+    def runs(owner: Owner, family: str | None = None) -> Json:
         return {
-            "runs": [brief(run) for run in found],
-            "mlflow": record.command(studio.config.home),
+            "runs": [brief(run) for run in visible(studio, family, owner)],
+            "mlflow": record.command(studio.config.home) if shared else "",
             "can": _can(studio),
         }
 
     @face.get("/run/{id}")
-    def run(id: str, since: int = -1) -> Json:
-        found = studio.runs.get(id)
+    def run(id: str, owner: Owner, since: int = -1) -> Json:
+        found = own_run(studio, id, owner)
         return {
             **found.model_dump(mode="json", exclude={"worker", "owner"}),
             "place": _place(studio, id) if found.state == "waiting" else 0,
@@ -76,56 +114,76 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         }
 
     @face.get("/run/{id}/sample/{name}/{step}.png")
-    def sample(id: str, name: str, step: int) -> Response:
-        return FileResponse(studio.runs.sample(id, name, step), media_type="image/png", headers=_FOREVER)
+    def sample(id: str, name: str, step: int, owner: Owner) -> Response:
+        path = studio.runs.sample(own_run(studio, id, owner).id, name, step)
+        return FileResponse(path, media_type="image/png", headers=_FOREVER)
 
-    trainings = studio.trainings
-    acts: dict[str, Callable[[str, Json], Json]] = {
-        "pause": lambda id_, _: brief(trainings.pause(id_)),
-        "continue": lambda id_, body: brief(
-            trainings.proceed(id_, minutes=body.get("minutes"), steps=body.get("steps"))
-        ),
-        "delete": lambda id_, _: _delete(studio, id_),
-        "adopt": lambda id_, body: {"card": _adopt(studio, id_, body).id},
-    }
+    @face.post("/run/{id}/pause")
+    def pause(id: str, owner: Owner) -> Json:
+        return brief(studio.trainings.pause(own_run(studio, id, owner).id))
 
-    @face.post("/run/{id}/{act}")
-    def change(id: str, act: str, body: Json | None = None) -> Json:
-        if act not in acts:
-            raise NotFound("There is no such action for a run.", "")
-        return acts[act](id, body if body is not None else {})
+    @face.post("/run/{id}/continue")
+    def proceed(id: str, owner: Owner, budget: Budget | None = None) -> Json:
+        own_run(studio, id, owner)
+        given = budget if budget is not None else Budget()  # type: ignore[call-arg]
+        return brief(studio.trainings.proceed(id, minutes=given.minutes, steps=given.steps))
+
+    @face.post("/run/{id}/delete")
+    def delete(id: str, owner: Owner) -> Json:
+        studio.runs.delete(own_run(studio, id, owner).id)
+        return {"id": id}
+
+    @face.post("/run/{id}/adopt")
+    def adopt_(id: str, owner: Owner, adoption: Adoption | None = None) -> Json:
+        own_run(studio, id, owner)
+        given = adoption if adoption is not None else Adoption()  # type: ignore[call-arg]
+        return {"card": studio.trainings.adopt(id, given.title[:80], pictures=given.pictures).id}
 
     @face.get("/lab/{family}")
-    def lab(family: str, ids: str = "") -> Json:
+    def lab(family: str, owner: Owner) -> Json:
         """What a lab can open: its cards that are here, and its runs that have a model."""
         cards = [card for card in studio.cards("explore", ready=True) if card.engine == family]
-        opened = [run for run in visible(studio, family, ids) if _stamp(studio, run.id)]
+        opened = [run for run in visible(studio, family, owner) if _stamp(studio, run.id)]
         return {
             "cards": [{"id": card.id, "title": card.title} for card in cards],
             "runs": [{"id": run.id, "title": run.title, "created": run.created, "step": run.step} for run in opened],
         }
 
     @face.get("/explore/{id}")
-    def subject(id: str) -> Json:
-        return about(studio, id)
+    def subject(id: str, owner: Owner) -> Json:
+        return about(studio, id, seen_by(studio, owner))
 
     @face.post("/explore/{id}")
-    def explore(id: str, body: Json) -> Json:
-        began = time.monotonic()
-        named = {name: body.get(name) for name in ("image", "other", "third")}
-        result = studio.explore(id, str(body.get("op", "")), body.get("args") or {}, **named)
-        images = [
-            "data:image/png;base64," + base64.b64encode(pictures.encode_png(image)).decode() for image in result.images
-        ]
-        return {"images": images, "data": dict(result.data), "ms": round(1000 * (time.monotonic() - began), 1)}
+    async def explore(request: Request, id: str, question: Question, owner: Owner) -> Json:
+        def asked(is_cancelled: Callable[[], bool]) -> Json:
+            began = time.monotonic()
+            result = studio.explore(
+                id,
+                question.op,
+                question.args,
+                image=question.image,
+                other=question.other,
+                third=question.third,
+                owner=seen_by(studio, owner),
+                is_cancelled=is_cancelled,
+            )
+            images = [
+                "data:image/png;base64," + base64.b64encode(pictures.encode_png(image)).decode()
+                for image in result.images
+            ]
+            return {"images": images, "data": dict(result.data), "ms": round(1000 * (time.monotonic() - began), 1)}
 
-    @face.get("/augment")
-    def preview(names: str, data: str = "stickers", size: int = 32, seed: int = 0) -> Response:
+        return await questions.run(request, asked)
+
+    @face.get("/augment", dependencies=[Depends(looks.turn)])
+    def preview(names: str, data: str = "stickers", size: int = 32, seed: Seed = 0) -> Response:
         from studio.train import augment, sources
 
         if data.partition(":")[0] not in ("stickers", "digits", "upload"):
             studio.require("share")
         found = sources.read(data, size if size in (16, 32, 64) else 32, home=studio.config.home, limit=8)
+        if not len(found.pictures):
+            raise NotFound("There is no picture that can be read.", "Choose other pictures.")
         chosen = tuple(name for name in names.split(",") if name)
         return Response(
             pictures.encode_png(augment.preview(found.pictures[:: max(1, len(found.pictures) // 4)][:4], chosen, seed)),
@@ -134,23 +192,23 @@ def add_routes(face: APIRouter, studio: Studio) -> None:
         )
 
     @face.post("/pictures")
-    async def take(request: Request) -> Json:
+    async def take(request: Request, owner: Owner) -> Json:
         """A zip of pictures, or a folder as one, streamed to disk and looked through once for what is broken."""
+        size = announced(request)
+        require_share(studio, size)
         folder = inbox(studio)
         try:
             path = folder / "pictures.zip"
-            await receive(request.stream(), path, int(request.headers.get("content-length", "0")))
-            return await run_in_threadpool(_kept, studio, path)
+            async with arrivals.place(owner):
+                await receive(request.stream(), path, size, limits.floor)
+            return await reading.run(request, lambda is_cancelled: _kept(studio, path, owner, is_cancelled))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def visible(studio: Studio, family: str | None, ids: str) -> Sequence[Run]:
-    """All runs where all share one library; else those whose ids (with commas between) the browser knows."""
-    if studio.can("share"):
-        return studio.runs.list(family=family)
-    known = [run for id_ in ids.split(",")[:40] if (run := _known(studio, id_)) is not None]
-    return [run for run in known if family in (None, run.family)]
+def visible(studio: Studio, family: str | None, owner: str) -> Sequence[Run]:
+    """An owner's runs, newest first; where all share one library, all."""
+    return studio.runs.list(family=family, owner=seen_by(studio, owner))
 
 
 def texts() -> Json:
@@ -192,9 +250,9 @@ def remaining(run: Run) -> float | None:
     return run.seconds / run.step * max(0, run.total - run.step)
 
 
-def about(studio: Studio, id_: str) -> Json:
-    """What a lab needs to know of a card's or a run's model."""
-    card = studio.explored(id_)
+def about(studio: Studio, id_: str, owner: str | None = None) -> Json:
+    """What a lab needs to know of a card's or a run's model. Raises NotFound, with an `owner` also for another's."""
+    card = studio.explored(id_, owner)
     known = id_ in studio.store.cards()
     folder = studio.store.path(card) if known else studio.runs.model(id_)
     return {
@@ -224,21 +282,8 @@ def inside(studio: Studio, run: Run) -> Json:
     return {"pictures": count, "own": not adopt.is_shipped(run.data)}
 
 
-def _adopt(studio: Studio, id_: str, body: Json) -> Card:
-    pictures = body.get("pictures")
-    title = str(body.get("title", ""))[:80]
-    return studio.trainings.adopt(id_, title, pictures=pictures if isinstance(pictures, bool) else None)
-
-
 def _can(studio: Studio) -> Json:
     return {name: studio.can(name) for name in ("import", "delete", "share")}
-
-
-def _known(studio: Studio, id_: str) -> Run | None:
-    try:
-        return studio.runs.get(id_)
-    except NotFound:
-        return None
 
 
 def _place(studio: Studio, id_: str) -> int:
@@ -254,27 +299,20 @@ def _stamp(studio: Studio, id_: str) -> str:
         return ""
 
 
-def _delete(studio: Studio, id_: str) -> Json:
-    studio.runs.delete(id_)
-    return {"id": id_}
-
-
-def _kept(studio: Studio, path: Path) -> Json:
-    """Keeps an uploaded zip under a new id, and says what is in it. The oldest of many go."""
+def _kept(studio: Studio, path: Path, owner: str, is_cancelled: Callable[[], bool]) -> Json:
+    """Keeps an uploaded zip under a new id, and says what is in it. The oldest of an owner's many go."""
     from studio.train import data, sources
 
-    found = sources.archive(path, 16)
+    shared = studio.can("share")
+    patience = Patience(is_cancelled, None if shared else LOOK_S)
+    found = sources.archive(path, 16, most_pixels=None if shared else LOOK_PIXELS, check=patience)
     if not len(found.pictures):
         raise InvalidTask("There is no picture in it that can be read.", "Choose one with PNG or JPEG files.")
-    id_ = secrets.token_hex(12)
+    id_ = f"{_tag(owner)}{secrets.token_hex(12)}"
     place = sources.upload_path(studio.config.home, id_)
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(path, place)
-    held = {run.data for run in studio.runs.list()}
-    old = sorted(place.parent.glob("*.zip"), key=lambda file: file.stat().st_mtime, reverse=True)[UPLOADS_KEPT:]
-    for file in old:
-        if f"upload:{file.stem}" not in held:
-            file.unlink(missing_ok=True)
+    forget_zips(studio, owner, UPLOADS_KEPT if shared else ZIPS_OF_A_STRANGER)
     return {
         "source": f"upload:{id_}",
         "pictures": len(found.pictures),
@@ -283,6 +321,47 @@ def _kept(studio: Studio, path: Path) -> Json:
         "unread": len(found.broken),
         "broken": list(found.broken[:20]),
     }
+
+
+def require_share(studio: Studio, size: int) -> None:
+    """Raises QueueFull where all zips together would be more than the mode keeps."""
+    from studio.train import sources
+
+    most = studio.limits.bytes
+    held = sum(file.stat().st_size for file in sources.upload_path(studio.config.home, "x").parent.glob("*.zip"))
+    if held + size > most:
+        raise QueueFull("The studio holds as many pictures as it may.", "Try again later; old ones go by and by.")
+
+
+def forget_zips(studio: Studio, owner: str, kept: int = 0) -> None:
+    """Deletes an owner's zips but the newest `kept` and those that a run still needs."""
+    from studio.train import sources
+
+    folder = sources.upload_path(studio.config.home, "x").parent
+    held = {run.data for run in studio.runs.list()}
+    old = sorted(folder.glob(f"{_tag(owner)}*.zip"), key=lambda file: file.stat().st_mtime, reverse=True)[kept:]
+    for file in old:
+        if f"upload:{file.stem}" not in held:
+            file.unlink(missing_ok=True)
+
+
+def _tag(owner: str) -> str:
+    """Begins the names of an owner's zips; says nothing of the owner."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:12]
+
+
+class Patience:
+    """Called between pictures; raises Cancelled, and InvalidTask once `seconds` are over."""
+
+    def __init__(self, is_cancelled: Callable[[], bool], seconds: float | None) -> None:
+        self._is_cancelled = is_cancelled
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        if self._is_cancelled():
+            raise Cancelled
+        if self._until is not None and time.monotonic() > self._until:
+            raise InvalidTask("Looking through the pictures takes too long.", "Choose fewer or smaller ones.")
 
 
 def _json(file: Path) -> Any:

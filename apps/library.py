@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from apps import pieces
-from apps.widgets import Face, Json, bench, on, on_data, view
+from apps.detect import boxed
+from apps.widgets import Face, Json, bench, on, on_data, view, whole
 from studio.errors import StudioError
 from studio.jobs import Snapshot
 from studio.library import Ancestry, Artifact, Asset
+from studio.ops.words import count, when
 from studio.studio import Studio
 
 PAGE = 36
@@ -39,7 +40,8 @@ def build(face: Face) -> None:
             with gr.Column(visible=False) as single:
                 stage = pieces.stage("library-stage", title="", text="")
 
-    def listed(owner: str, kind: str, text: str, page: int = 0, notice: Json | None = None) -> Json:
+    def listed(owner: str, kind: str, text: str | None, page: int = 0, notice: Json | None = None) -> Json:
+        text = text if text is not None else ""
         if kind == JOBS:
             jobs = face.studio.jobs.history(owner=face.seen_by(owner))
             return {"jobs": [job_row(face.studio, job) for job in jobs], **NO_JOBS}
@@ -62,7 +64,7 @@ def build(face: Face) -> None:
         return [gr.update(visible=False), gr.update(visible=True), shown]
 
     def turned(data: Json, owner: str, kind: str, text: str) -> Json:
-        return listed(owner, kind, text, max(0, int(data.get("page", 0))))
+        return listed(owner, kind, text, whole(data.get("page")))
 
     def undo(data: Json, owner: str, kind: str, text: str) -> Any:
         face.studio.require("delete")
@@ -110,7 +112,7 @@ def wire_actions(
             if data.get("name") == "delete":
                 face.studio.require("delete")
                 face.studio.library.discard(id_)
-                notice = {"notice": "Deleted. It is gone for good when the studio next starts.", "undo": id_}
+                notice = {"notice": "Deleted. Undo is possible until the studio restarts.", "undo": id_}
                 return [*back, listed(owner, kind, text, 0, notice), *stay()]
         except StudioError as error:
             return [*back, listed(owner, kind, text, 0, {"notice": str(error)}), *stay()]
@@ -144,12 +146,12 @@ def actions(face: Face) -> list[Json]:
 def tile(artifact: Artifact) -> Json:
     """A result as a thumbnail: its first output, else what it looked at."""
     shown = (*artifact.outputs, *artifact.parents)
-    count = len(artifact.outputs)
+    made = len(artifact.outputs)
     return {
         "id": shown[0].id if shown else "",
         "label": caption(artifact),
         "artifact": artifact.id,
-        "tag": f"{count} pictures" if count > 1 and artifact.task.kind == "generate" else "",
+        "tag": count(made, "picture") if made > 1 and artifact.task.kind == "generate" else "",
     }
 
 
@@ -160,10 +162,7 @@ def caption(work: Artifact | Snapshot) -> str:
 
 def overlay(artifact: Artifact) -> Json:
     """Boxes that a detection found, laid over the picture it looked at."""
-    if artifact.outputs or "boxes" not in artifact.data:
-        return {}
-    found = zip(artifact.data["boxes"], artifact.data.get("labels", ()), artifact.data.get("scores", ()), strict=False)
-    return {"boxes": [{"box": box, "label": label, "score": score} for box, label, score in found]}
+    return {} if artifact.outputs or "labels" not in artifact.data else {"boxes": boxed(artifact.data)}
 
 
 def family(studio: Studio, artifact: Artifact) -> list[Json]:
@@ -201,6 +200,6 @@ def job_row(studio: Studio, job: Snapshot) -> Json:
         "state": STATES.get(job.state, job.state),
         "title": caption(job),
         "text": reason or titles.get(job.card, job.card),
-        "when": time.strftime("%d %b %H:%M", time.localtime(job.created)),
+        "when": when(job.created),
         "actions": again,
     }

@@ -6,34 +6,28 @@ Asset ids travel, never files: pictures are uploaded to and shown from the route
 
 from __future__ import annotations
 
-import inspect
 import json
 from typing import Any
 
 import gradio as gr
 
-# What Gradio does not pass on to the page. Of its own arguments, a label is.
-_GRADIO = inspect.signature(gr.HTML.__init__).parameters.keys() - {"label", "elem_classes", "props"}
-
 
 def piece(kind: str, name: str, value: Any = None, /, *, events: tuple[str, ...] = (), **props: Any) -> gr.HTML:
     """A component drawn by `studio.kinds[kind]`. `events` become listeners of the component: `piece.run(...)`.
 
-    Raises ValueError for a prop that Gradio keeps for itself: it would never reach the page.
+    `props` stand in the script that mounts the piece, not in Gradio's own props: an update of a component that is not
+    on the page yet, even one that says nothing (`gr.skip()`), takes the place of those.
     """
-    if kept := props.keys() & _GRADIO:
-        raise ValueError(f"{kind} {name}: Gradio has a meaning of its own for {', '.join(sorted(kept))}")
     names = ", ".join(json.dumps(event) for event in events)
     classes = props.pop("elem_classes", [])
+    own = json.dumps({"name": name, **props})
     return gr.HTML(
         value if value is not None else {},
         html_template="<div></div>",
-        js_on_load=f"/* sends: [{names}] */ studio.mount({json.dumps(kind)}, element, props, trigger, watch);",
+        js_on_load=f"/* sends: [{names}] */ studio.mount({json.dumps(kind)}, {own}, element, props, trigger, watch);",
         apply_default_css=False,
         elem_id=name,
         elem_classes=classes,
-        name=name,
-        **props,
     )
 
 
@@ -85,6 +79,7 @@ def slot(
     stage: str = "",
     feeds: str = "",
     shows: str = "",
+    fits: tuple[str, str] | None = None,
 ) -> gr.HTML:
     """A place for one picture: choose, drop, paste, or have one sent here. Its value is the asset, {} when empty.
 
@@ -95,8 +90,9 @@ def slot(
         paint: name of the slot whose picture is painted over, on the stage `stage`, to make a mask.
         feeds: name of the slot that paints over this one's picture.
         shows: name of the stage that shows the picture as soon as it is here.
+        fits: element ids of the width and height in px that the picture is cut to; what goes is shown before.
     """
-    wiring = {"paint": paint, "stage": stage, "feeds": feeds, "shows": shows}
+    wiring = {"paint": paint, "stage": stage, "feeds": feeds, "shows": shows, "fits": list(fits or ())}
     return piece("slot", name, events=("read",), title=title, invite=invite, kind=kind, **wiring)
 
 

@@ -9,7 +9,22 @@ from typing import Any
 import gradio as gr
 
 from apps import files, pieces
-from apps.widgets import Face, Json, bench, chosen, job_flow, model_picker, more, on, on_data, picture, problem, view
+from apps.alts import alt
+from apps.widgets import (
+    Face,
+    Json,
+    bench,
+    chosen,
+    job_flow,
+    model_picker,
+    more,
+    on,
+    on_data,
+    picture,
+    problem,
+    view,
+    whole,
+)  # fmt: skip
 from studio.cards import Card
 from studio.errors import InvalidTask, StudioError
 from studio.jobs import Snapshot
@@ -114,7 +129,7 @@ def build(face: Face) -> None:
         return choose(marked, owner, *values) if isinstance(marked, dict) and marked.get("artifact") else gr.skip()
 
     def example(data: Json, owner: str, card_id: str, *values: Any) -> list[Any]:
-        path = offered[int(data.get("index", 0)) % len(offered)]
+        path = offered[whole(data.get("index")) % len(offered)]
         sent = picture(studio.library.add_image(path.read_bytes(), path.stem))
         return [sent, start(owner, card_id, sent, first_mark(sent, CLICKS[path.stem], modes(studio, card_id)), *values)]
 
@@ -157,13 +172,15 @@ def settings(studio: Studio, card_id: str | None) -> tuple[list[Any], list[Any]]
             ),
             gr.Slider(1, 5000, 64, step=1, label="Smallest segment, px²", info=tip["min_area"], visible=OWN[1] in mine),
             gr.Slider(1, 1000, 100, step=1, label="Scale", info=tip["scale"], visible=OWN[2] in mine),
-            gr.Slider(1, 100, 9, step=1, label="Width of a click, px", info=tip["brush"], visible=OWN[3] in mine),
+            gr.Slider(1, 100, 9, step=1, label="Brush size, px", info=tip["brush"], visible=OWN[3] in mine),
         ]
         gr.HTML('<p class="note heading">Refine the mask</p>', apply_default_css=False)
         refine = [
-            gr.Slider(-30, 30, 0, step=1, label="Grow, px", info="Below 0 it shrinks.", elem_id="segment-grow"),
+            gr.Slider(-30, 30, 0, step=1, label="Grow, px", info="Negative values shrink.", elem_id="segment-grow"),
             gr.Checkbox(False, label="Fill holes", elem_id="segment-holes"),
-            gr.Slider(0, 2000, 0, step=10, label="Remove specks under, px²", info="Loose parts smaller than this go."),
+            gr.Slider(
+                0, 2000, 0, step=10, label="Remove specks under, px²", info="Remove loose parts smaller than this."
+            ),
             gr.Slider(0, 20, 0, step=1, label="Soft edge, px", info="How wide the edge of a cut-out fades."),
         ]
     return own, refine
@@ -247,7 +264,7 @@ def mask_of(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Re
         mask = masks.remove_specks(mask, int(refine.specks))
     if refine.grow:
         mask = masks.grow(mask, refine.grow) if refine.grow > 0 else masks.shrink(mask, -refine.grow)
-    return studio.library.add_mask(mask, "refined mask") if mask.any() else None
+    return studio.library.add_mask(mask, "refined mask", owner=artifact.owner) if mask.any() else None
 
 
 def shown(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Refine | None = None) -> Json:
@@ -266,7 +283,7 @@ def shown(studio: Studio, artifact: Artifact, which: Sequence[int], refine: Refi
     return view(
         studio,
         artifact,
-        pictures=[picture(source)],
+        pictures=[picture(source, alt=alt(artifact))],
         notes=notes,
         masks=[{"id": mask.id}] if mask else [],
         subject=picture(mask) if mask else None,

@@ -15,13 +15,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 
-from apps.guard import App, Guard, Receive, Scope, Send
+from apps.connections import Connection, Repeats, close_idle
+from apps.guard import App, Guard, Receive, Scope, Send, answer
 from studio.config import Config
-from studio.errors import StudioError, Unsupported
+from studio.errors import Unsupported
 from studio.studio import Studio
 
 log = logging.getLogger(__name__)
@@ -40,21 +42,31 @@ animation:a 1.4s ease-in-out infinite alternate}
 <script>const look=()=>fetch("face/ready").then(r=>r.json())
 .then(r=>r.ready?location.reload():setTimeout(look,250),()=>setTimeout(look,500));look()</script></html>"""
 
+READY_S = 60.0
+# How long a visitor's things wait for them after their last page was closed.
+STAY_S = {"space": 6 * 3600.0, "kiosk": 60.0}
+BACKLOG = 128
+
 # In the page's head from the first byte on, so that nothing flashes and every piece finds its script.
 HEAD = '<link rel="stylesheet" href="face/theme.css"><script src="face/studio.js"></script></head>'
 
 
 class Front:
-    """The ASGI app the server knows: a waiting page until the real app is put behind it."""
+    """The ASGI app the server knows: a waiting page until the real app is put behind it.
+
+    Who asks for anything but the page meanwhile waits for the answer; after READY_S they get 503 and may try again.
+    """
 
     def __init__(self) -> None:
         self.app: App | None = None
+        self._is_ready = asyncio.Event()
         self._lifespan = contextlib.AsyncExitStack()
 
     async def adopt(self, app: Any) -> None:
         """Starts a FastAPI app and serves it from now on."""
         await self._lifespan.enter_async_context(app.router.lifespan_context(app))
         self.app = app
+        self._is_ready.set()
 
     async def close(self) -> None:
         await self._lifespan.aclose()
@@ -65,9 +77,13 @@ class Front:
         if scope["path"] == "/face/ready":
             ready = b'{"ready": true}' if self.app is not None else b'{"ready": false}'
             return await reply(send, b"application/json", ready)
+        if self.app is None and scope["path"] == "/":
+            return await reply(send, b"text/html; charset=utf-8", WAITING.encode())
         if self.app is None:
-            code = 200 if scope["path"] == "/" else 503
-            return await reply(send, b"text/html; charset=utf-8", WAITING.encode(), code)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_ready.wait(), READY_S)
+        if self.app is None:
+            return await answer(send, 503, "The studio is still starting.", "Try again in a moment.", 5)
         if scope["path"] == "/" and scope["method"] == "GET":
             send = Headed(send)
         return await self.app(scope, receive, send)
@@ -97,9 +113,9 @@ class Headed:
         return await self._send({"type": "http.response.body", "body": body})
 
 
-async def reply(send: Send, media: bytes, body: bytes, code: int = 200) -> None:
+async def reply(send: Send, media: bytes, body: bytes) -> None:
     headers = [(b"content-type", media), (b"cache-control", b"no-store"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -108,18 +124,20 @@ def create_app(studio: Studio) -> Any:
     import gradio as gr
     from fastapi import FastAPI
 
-    from apps import api, routes, shell
+    from apps import api, routes, sessions, shell
     from apps.theme import StudioTheme
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    is_local = studio.config.mode == "local"
+    app = FastAPI(
+        title=shell.TITLE, openapi_url="/openapi.json" if is_local else None, docs_url=None, redoc_url=None
+    )
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
-    if studio.config.mode == "local":
+    if is_local:
         app.include_router(api.router(studio))
-    page = shell.build(studio)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
-        page,
+        shell.build(studio),
         path="/",
         theme=StudioTheme(),
         favicon_path=str(routes.FACE / "icon.png"),
@@ -134,6 +152,12 @@ def create_app(studio: Studio) -> Any:
         allowed_paths=[],
         blocked_paths=[str(studio.config.home)],
     )
+    mount: Any = app.router.routes.pop()  # answers everything, so what replaces some of it has to come first
+    leave = None if is_local else (partial(routes.end_visit, studio), STAY_S[studio.config.mode])
+    for router in sessions.routers(mount.app, leave):
+        app.include_router(router)
+    app.router.routes.append(mount)
+    return app
 
 
 @contextlib.contextmanager
@@ -164,6 +188,7 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
     Raises Unsupported when the address cannot be taken, and whatever building the page raised.
     """
     quiet_gradio(config)
+    logging.getLogger("asyncio").addFilter(Repeats())
     listener = listen(config)
     front = Front()
     server = Server(
@@ -172,10 +197,13 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
             log_level="warning",
             lifespan="off",
             ws="none",
+            http=Connection,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=2,
             timeout_keep_alive=30,
             server_header=False,
-        )
+        ),
+        studio.close,
     )
     failure: list[BaseException] = []
 
@@ -207,13 +235,38 @@ def launch(studio: Studio, config: Config, *, say: Callable[[str], None] = print
     except KeyboardInterrupt:
         pass
     finally:
-        studio.close()
+        server.close()
     if failure:
         raise failure[0]
 
 
 class Server(uvicorn.Server):
-    """Ends on Ctrl+C or a termination signal and leaves the rest to `launch`."""
+    """Ends on Ctrl+C or a termination signal and leaves the rest to `launch`. Closes connections that only stay.
+
+    Args:
+        config: of uvicorn.
+        end: ends what is behind the server; begun while the last answers are on their way, since some wait for it.
+    """
+
+    def __init__(self, config: uvicorn.Config, end: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._ending = threading.Thread(target=end, name="end")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.start()
+        await super().shutdown(sockets)
+
+    def close(self) -> None:
+        """Returns when all has ended, also where the server never came to its own end."""
+        if self._ending.ident is None:
+            self._ending.start()
+        self._ending.join()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % 10 == 0:
+            close_idle(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -244,5 +297,5 @@ def listen(config: Config) -> socket.socket:
             f"{config.host}:{config.port} cannot be used: {error.strerror}.",
             "Close what uses it, or choose another port with --port (0 takes a free one).",
         ) from error
-    listener.listen(128)
+    listener.listen(BACKLOG)
     return listener

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,8 +50,7 @@ class Page(gr.Blocks):
 def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
     """The whole page."""
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        owner = gr.BrowserState("local" if studio.can("share") else "", storage_key="studio.owner", secret=TITLE)
-        face = Face(studio, owner)
+        face = Face(studio)
         pieces.piece("brand", "brand", title=TITLE, elem_classes=["brand"])
         pieces.piece("corner", "corner", elem_classes=["corner"])
         with gr.Tabs(elem_classes=["desk"], overflow_behavior="wrap") as desk:
@@ -63,8 +62,6 @@ def build(studio: Studio, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
         hand_off(face, desk)
         for wire in face.later:
             wire(desk)
-        if not studio.can("share"):
-            on(page.load, lambda id_: id_ or secrets.token_hex(16), owner, owner)
         for fn, inputs, outputs in face.on_load:
             on(page.load, fn, inputs, outputs)
     return page
@@ -74,11 +71,13 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
     """One event for the whole page: {"asset", "to"} fills the receiver's slot and shows its tab.
 
     "also" holds more such parcels, for a picture and its mask; "box" goes along to what is done with the picture.
+    The piece's value then says {"arrived": slot}, so that the focus goes along. In a kiosk it ends the visit when
+    nobody is there any more.
     """
     targets = [{"key": r.key, "title": r.title, "kinds": list(r.kinds)} for r in face.receivers]
     idle = KIOSK_IDLE_S if face.studio.config.mode == "kiosk" else 0
     post = pieces.piece(
-        "post", "post", {"targets": targets, "idle": idle}, events=("send",), elem_classes=["hidden-post"]
+        "post", "post", {"targets": targets}, events=("send",), elem_classes=["hidden-post"], idle=idle
     )
     slots = list(dict.fromkeys(r.slot for r in face.receivers))
 
@@ -88,11 +87,12 @@ def hand_off(face: Face, desk: gr.Tabs) -> None:
         found = [delivery(face, parcel) for parcel in parcels]
         brought = [(to, value) for to, value in found if to is not None]
         if len(brought) < len(found):
-            return [gr.skip()] * (len(slots) + 1)
+            return [gr.skip()] * (len(slots) + 2)
         values = [next((value for to, value in brought if to.slot is slot), gr.skip()) for slot in slots]
-        return [gr.Tabs(selected=brought[0][0].tab), *values]
+        first = brought[0][0]
+        return [gr.Tabs(selected=first.tab), {"arrived": first.slot.elem_id, "at": time.time()}, *values]
 
-    on_data(post.send, send, outputs=[desk, *slots])
+    on_data(post.send, send, outputs=[desk, post, *slots])
 
 
 def delivery(face: Face, parcel: Any) -> tuple[Receiver | None, dict[str, Any]]:

@@ -18,7 +18,7 @@ def build(face: Face) -> None:
             view,
             title="Watch an autoencoder learn",
             text="It squeezes pictures into a few numbers and back. Train one here in a few minutes, then turn the "
-            "numbers and see what they mean. Closing the tab stops nothing.",
+            "numbers and see what they mean. Training continues if you close the tab.",
         )
         with panel.explore:
             pieces.piece("vae", "vae-views", family="vae")

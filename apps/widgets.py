@@ -7,6 +7,7 @@ made from the controls and how a result is shown; the rest is here.
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,16 +18,28 @@ import gradio as gr
 from gradio.context import Context
 
 from apps import pieces
+from apps.alts import alt
+from apps.guard import ALLOW_COOKIE, NO_COOKIE
+from apps.sessions import CallbackError
+from apps.turns import own_artifact, own_job, owner_of, seen_by
 from studio.cards import Card
-from studio.errors import NotFound, QueueFull, StudioError
+from studio.errors import InvalidTask, NotAllowed, NotFound, QueueFull, StudioError
 from studio.jobs import Snapshot
 from studio.library import Artifact, Asset
+from studio.ops.words import listed, when
 from studio.studio import Studio
+from studio.tasks import MAX_SEED
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-MAX_ACTIVE = 2  # jobs of one browser on a public page
+
+
+class Asker:
+    """Among a callback's inputs: the owner whose browser asks. No component, so no page can say that it is another."""
+
+
+ASKER = Asker()
 
 
 @dataclass(frozen=True)
@@ -45,13 +58,14 @@ class Face:
     """What a tab's `build` receives: the studio, who is looking, and the tables through which tabs meet.
 
     Attributes:
+        owner: stands for who is looking among the inputs of a callback, see `on`.
         runners: task kind -> (tab, run bar) where a job of that kind is followed; filled by `job_flow`.
         later: called with the tabs once all of them are built, for wiring that reaches into other tabs.
         on_load: (fn, inputs, outputs) called whenever a page is opened.
     """
 
     studio: Studio
-    owner: gr.BrowserState
+    owner: Asker = ASKER
     tab: str = ""  # key of the tab being built
     selected: Callable[..., Any] | None = None  # its select event: `on(face.selected, ...)`
     receivers: list[Receiver] = field(default_factory=list)
@@ -65,56 +79,116 @@ class Face:
 
     def seen_by(self, owner: str) -> str | None:
         """Whose things to list: None is everybody's."""
-        return None if self.studio.can("share") else owner
+        return seen_by(self.studio, owner)
 
     def admit(self, owner: str) -> None:
-        """Whether this browser may start one more job. Raises QueueFull; where all share one library, never."""
-        if self.studio.can("share"):
-            return
-        if not owner:  # the first answer to a new browser is still on its way
-            raise QueueFull("The page is still getting ready.", "Try again in a moment.")
-        if len(self.studio.jobs.active(owner)) >= MAX_ACTIVE:
-            raise QueueFull(f"{MAX_ACTIVE} of your jobs are not finished yet.", "Wait for one, or cancel it.")
+        """Whether this browser may start one more job.
+
+        Raises NotAllowed for one that keeps no cookie, so that its jobs would be nobody's, and Busy.
+        """
+        if not owner:
+            raise NotAllowed(NO_COOKIE, ALLOW_COOKIE)
+        active = self.studio.jobs.active(owner)
+        if len(active) >= self.studio.limits.jobs_each:
+            raise Busy(active)
 
     def job(self, id: str, owner: str) -> Snapshot:
         """Raises NotFound, also for another's job."""
-        job = self.studio.jobs.get(id)
-        if self.seen_by(owner) not in (None, job.owner):
-            raise NotFound("There is no such job.", "It may have been cleared from the history.")
-        return job
+        return own_job(self.studio, id, owner)
 
     def artifact(self, id: str, owner: str) -> Artifact:
         """Raises NotFound, also for another's result."""
-        artifact = self.studio.library.get(id)
-        if self.seen_by(owner) not in (None, artifact.owner):
-            raise NotFound("This result is no longer in the library.", "It may have been deleted in another window.")
-        return artifact
+        return own_artifact(self.studio, id, owner)
+
+
+class Busy(QueueFull):
+    """A visitor has as many unfinished jobs as one may have; names them, so that each can be cancelled."""
+
+    def __init__(self, jobs: Sequence[Snapshot]) -> None:
+        self.jobs = [(job.id, title(job)) for job in jobs]
+        named = listed([text for _, text in self.jobs])
+        unfinished = "is not finished yet" if len(self.jobs) == 1 else "are not finished yet"
+        super().__init__(f"{named} {unfinished}.", "Wait, or cancel one.")
+
+
+def title(job: Snapshot) -> str:
+    """What a job is called where there is little room: its kind and the beginning of its prompt."""
+    prompt = str(getattr(job.task, "prompt", ""))
+    return job.task.kind.capitalize() + (
+        f" \u201c{textwrap.shorten(prompt, 40, placeholder=' …')}\u201d" if prompt else ""
+    )
 
 
 # ── wiring ───────────────────────────────────────────────────────────────────
 
 
 def on(listener: Callable[..., Any], fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> None:
-    """Every callback is short, so none goes through the queue, shows a spinner or is offered as an API."""
-    listener(fn, inputs, outputs, queue=False, show_progress="hidden", api_visibility="private")
+    """Every callback is short, so none goes through the queue, shows a spinner or is offered as an API.
+
+    `ASKER` among the inputs becomes the owner whose request it is.
+    """
+    components, fill = _askers(inputs)
+
+    def call(request: gr.Request, *values: Any) -> Any:
+        return _called(fn, fill(request, values))
+
+    _wire(listener, call, components, outputs)
 
 
 def on_data(
     listener: Callable[..., Any], fn: Callable[..., Any], inputs: Sequence[Any] = (), outputs: Any = None
 ) -> None:
     """As `on`, for a piece's own event: `fn` receives what the event carries (a dict) first."""
+    components, fill = _askers(inputs)
 
-    def call(event: gr.EventData, *values: Any) -> Any:
+    def call(event: gr.EventData, request: gr.Request, *values: Any) -> Any:
         data = event._data
-        return fn(data if isinstance(data, dict) else {}, *values)
+        return _called(fn, [data if isinstance(data, dict) else {}, *fill(request, values)])
 
-    on(listener, call, list(inputs), outputs)
+    _wire(listener, call, components, outputs)
+
+
+def _wire(listener: Callable[..., Any], call: Callable[..., Any], inputs: list[Any], outputs: Any) -> None:
+    listener(call, inputs, outputs, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def _called(fn: Callable[..., Any], values: Sequence[Any]) -> Any:
+    try:
+        return fn(*values)
+    except StudioError:
+        raise
+    except Exception as error:
+        log.exception("a callback failed")
+        raise CallbackError from error
+
+
+def _askers(inputs: Any) -> tuple[list[Any], Callable[[gr.Request, Sequence[Any]], list[Any]]]:
+    """The components among the inputs, and what puts the owner back where `ASKER` was."""
+    places = [k for k, one in enumerate(_listed(inputs)) if one is ASKER]
+
+    def fill(request: gr.Request, values: Sequence[Any]) -> list[Any]:
+        filled = list(values)
+        for place in places:
+            filled.insert(place, owner_of(request.request))
+        return filled
+
+    return [one for one in _listed(inputs) if one is not ASKER], fill
+
+
+def _listed(inputs: Any) -> list[Any]:
+    return list(inputs) if isinstance(inputs, list | tuple) else [] if inputs is None else [inputs]
+
+
+def whole(value: Any, most: int = 1_000_000) -> int:
+    """A whole number from 0 to `most` that an event carries; 0 for anything else."""
+    return min(max(0, value), most) if isinstance(value, int) else 0
 
 
 def problem(error: BaseException) -> Json:
     """What to show for an error: its two sentences; a bug is logged and described calmly."""
     if isinstance(error, StudioError):
-        return {"message": error.message, "hint": error.hint, "at": time.time()}
+        jobs = [{"id": id_, "label": text} for id_, text in error.jobs] if isinstance(error, Busy) else []
+        return {"message": error.message, "hint": error.hint, "jobs": jobs, "at": time.time()}
     log.error("a callback failed", exc_info=error)
     return {
         "message": "Something went wrong inside the studio.",
@@ -204,7 +278,10 @@ def model_picker(face: Face, task: str) -> tuple[gr.Dropdown, Callable[[str | No
             return gr.update(choices=now)
         return gr.update(choices=now, value=ids[0] if ids else None)
 
-    face.on_load.append((refresh, [picker], [picker]))
+    def opened(current: str | None) -> Any:
+        return refresh(current) if choices() != first else gr.skip()  # what a new page shows is what was built
+
+    face.on_load.append((opened, [picker], [picker]))
     if face.selected is not None:  # a model may have come or gone in the Models tab
         on(face.selected, refresh, picker, picker)
     return picker, refresh
@@ -229,8 +306,8 @@ def size(value: float) -> str:
     return f"{value / 2**20:.0f} MB" if value < 1e9 else f"{value / 2**30:.1f} GB"
 
 
-def picture(asset: Asset, title: str = "", file: str = "") -> Json:
-    """An asset as the pieces take it. `file` is the name of its download, without ending."""
+def picture(asset: Asset, title: str = "", file: str = "", alt: str = "") -> Json:
+    """An asset as the pieces take it. `file` is the name of its download, without ending; `alt` says what is seen."""
     return {
         "id": asset.id,
         "kind": asset.kind,
@@ -239,6 +316,7 @@ def picture(asset: Asset, title: str = "", file: str = "") -> Json:
         "name": asset.name,
         "title": title,
         "file": file,
+        "alt": alt,
     }
 
 
@@ -249,7 +327,7 @@ def card_title(studio: Studio, id: str) -> str:
 
 
 _HIDDEN = ("task", "image", "mask")
-_NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Leave out"}
+NAMES = {"iou": "Overlap (IoU)", "guidance_scale": "Guidance", "negative_prompt": "Negative prompt"}
 
 
 def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
@@ -257,12 +335,12 @@ def details(studio: Studio, artifact: Artifact) -> list[list[str]]:
     rows = [["Model", card_title(studio, artifact.card)]]
     for name, value in artifact.task.to_json().items():
         if name not in _HIDDEN and value not in (None, "", [], ()):
-            rows.append([_NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
+            rows.append([NAMES.get(name, name.replace("_", " ").capitalize()), _plain(value)])
     rows += [["Made from", f"{a.width} × {a.height} px" + (f", {a.name}" if a.name else "")] for a in artifact.parents]
     seconds = artifact.data.get("seconds") or {}
     if isinstance(seconds, dict) and seconds:
         rows.append(["Time", ", ".join(f"{phase} {value:.2g} s" for phase, value in seconds.items())])
-    rows.append(["Made", time.strftime("%Y-%m-%d %H:%M", time.localtime(artifact.created))])
+    rows.append(["Made", when(artifact.created)])
     if artifact.fingerprint:
         rows.append(["Weights", artifact.fingerprint[:16]])
     return rows
@@ -278,7 +356,12 @@ def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **mor
     shown = artifact.outputs or artifact.parents[:1]
     stem = "".join(c if c.isalnum() else "-" for c in str(getattr(artifact.task, "prompt", "")) or artifact.task.kind)
     pictures = [
-        picture(asset, f"Seed {seeds[k]}" if k < len(seeds) else "", f"{stem[:48].strip('-')}-{asset.id[:6]}")
+        picture(
+            asset,
+            f"Seed {seeds[k]}" if k < len(seeds) else "",
+            f"{stem[:48].strip('-')}-{asset.id[:6]}",
+            alt(artifact, k),
+        )
         for k, asset in enumerate(shown)
     ]
     return {
@@ -291,6 +374,16 @@ def view(studio: Studio, artifact: Artifact, actions: Sequence[Json] = (), **mor
     }
 
 
+def seed_of(text: str | None) -> int | None:
+    """What a seed's field holds; None where a seed is to be drawn. Raises InvalidTask."""
+    written = (text or "").strip()
+    if not written:
+        return None
+    if not written.isdecimal() or int(written) > MAX_SEED:
+        raise InvalidTask(f"A seed is a whole number from 0 to {MAX_SEED}.", "Leave it empty for a random one.")
+    return int(written)
+
+
 def chosen(value: Any) -> str | None:
     """The asset id in a slot's value; None when it is empty."""
     id_ = value.get("id") if isinstance(value, dict) else None
@@ -299,5 +392,5 @@ def chosen(value: Any) -> str | None:
 
 __all__ = [
     "Face", "Receiver", "bench", "chosen", "details", "job_flow", "model_picker", "more", "needs", "on", "on_data",
-    "picture", "pieces", "problem", "size", "view",
+    "picture", "pieces", "problem", "seed_of", "size", "view",
 ]  # fmt: skip

@@ -58,7 +58,7 @@ class Airgap:
     def _refuse(self, host: Any) -> None:
         name = host.decode(errors="replace") if isinstance(host, bytes) else str(host)
         self.attempts.append(name)
-        raise OfflineError(f"A connection to {name} was refused: the studio is offline.", "Start it without --offline.")
+        raise OfflineError(f"A connection to {name} was refused: the studio is offline.", "Start it online.")
 
 
 def _is_local(host: Any) -> bool:

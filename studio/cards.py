@@ -86,7 +86,7 @@ def read_cards(file: Path) -> list[Card]:
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CardError(f"{file.name} cannot be read: {error}.", "Mend the file or remove it.") from error
+        raise CardError(f"{file.name} cannot be read: {error}.", "Fix the file or remove it.") from error
     return [_card(file, id_, table) for id_, table in tables.items()]
 
 
@@ -104,5 +104,5 @@ def _card(file: Path, id_: str, table: Any) -> Card:
 def find(cards: dict[str, Card], id_: str) -> Card:
     """The card, or NotFound that names what there is."""
     if id_ not in cards:
-        raise NotFound(f"There is no model {id_!r}.", "See `python app.py models list`.")
+        raise NotFound(f"There is no model {id_!r}.", "It may have been removed; look at the list of models.")
     return cards[id_]

@@ -10,11 +10,12 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+GB = 10**9  # bytes
 Mode = Literal["local", "space", "kiosk"]
 
 
 class Config(BaseSettings):
-    """Everything that can be set from outside. Sizes in MiB or GiB as named."""
+    """Everything that can be set from outside. Memory in MiB, disk in GB, as both are sold."""
 
     model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="ignore")
 
@@ -34,3 +35,8 @@ class Config(BaseSettings):
     queue: int = Field(16, ge=1, le=1000, description="How many jobs may wait.")
     prewarm: bool = Field(True, description="Get the libraries ready once the page is up.")
     accelerator: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where one is found.")
+
+    @property
+    def disk_budget(self) -> int:
+        """Bytes that downloaded models may take."""
+        return round(self.disk_gb * GB)

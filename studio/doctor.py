@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from studio.cards import Card
 from studio.errors import StudioError
@@ -34,7 +38,8 @@ def examine(studio: Studio) -> Iterator[Finding]:
 
 
 def air_gap(studio: Studio) -> Iterator[Finding]:
-    """Loads and runs every installed model with connections to other machines blocked.
+    """Loads and runs every model that is ready, with connections to other machines blocked: the tasks' models on a
+    picture made here, the labs' models by one of their questions, the trainer by a training of a few steps.
 
     Workers always run blocked (see `studio.worker`); this process is blocked by its caller (`studio.airgap`).
     """
@@ -46,31 +51,75 @@ def air_gap(studio: Studio) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("connections", False, f"not blocked by the studio ({error})")
     for card in studio.cards(ready=True):
-        if card.tasks[0] not in TASKS:  # a lab's engine has its own questions
-            continue
-        yield _try(studio, card)
+        yield run_once(studio, card)
 
 
-def _try(studio: Studio, card: Card) -> Finding:
+def run_once(studio: Studio, card: Card) -> Finding:
+    """Whether the model loads and answers a small request; nothing of it is kept."""
+    kind = card.tasks[0]
+    begin = time.monotonic()
     try:
-        for job in studio.run(card.id, _sample(studio, card)):
-            last = job
+        wrong = _ASKED[kind](studio, card) if kind in _ASKED else _run(studio, card)
     except StudioError as error:
-        return Finding(card.id, False, str(error))
+        wrong = str(error)
+    return Finding(card.id, not wrong, wrong or f"{time.monotonic() - begin:.1f} s")
+
+
+def _run(studio: Studio, card: Card) -> str:
+    """What went wrong with the smallest honest task for the card's kind, empty where nothing did."""
+    kind = card.tasks[0]
+    if kind not in TASKS:
+        return f"nothing is known to ask a model for {kind!r}"
+    fields = dict(_FIELDS.get(kind, {}))
+    if TASKS[kind].model_fields.get("image") is not None and TASKS[kind].model_fields["image"].is_required():
+        fields["image"] = studio.library.add_image(_picture(), "doctor").id
+    for job in studio.run(card.id, fields):
+        last = job
     if last.artifact:
         studio.library.delete(last.artifact)
-    return Finding(card.id, last.state == "done", f"{last.seconds:.1f} s" if last.state == "done" else last.message)
+    return "" if last.state == "done" else last.message
 
 
-def _sample(studio: Studio, card: Card) -> dict[str, object]:
-    """The smallest honest task for the card's kind, on a picture made here."""
-    if card.tasks[0] == "generate":
-        return {"prompt": "a red apple", "steps": 2, "seed": 0}
+def _explore(studio: Studio, card: Card) -> str:
+    op, args = _QUESTIONS.get(card.engine, ("about", {}))
+    studio.explore(card.id, op, args)
+    return ""
+
+
+def _train(studio: Studio, card: Card) -> str:
+    """A few steps in a home of their own, so that no run is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = studio.config.model_copy(update={"home": Path(folder), "prewarm": False})
+        lab = Studio(config, studio.device)
+        try:
+            run = lab.trainings.begin("vae", data="digits", steps=3, seed=0)
+            waiting = next(job.id for job in lab.jobs.active())
+            lab.start()
+            for job in lab.jobs.watch(waiting):
+                last = job
+            state = lab.runs.get(run.id).state
+        finally:
+            lab.close()
+    return "" if state == "finished" else last.message or f"the training is {state}"
+
+
+_ASKED: dict[str, Callable[[Studio, Card], str]] = {"explore": _explore, "train": _train}
+_FIELDS: dict[str, dict[str, object]] = {  # what a task needs besides a picture
+    "generate": {"prompt": "a red apple", "steps": 2, "seed": 0},
+    "segment": {"points": [(128, 96, 1), (5, 5, 0)]},
+}
+_QUESTIONS: dict[str, tuple[str, dict[str, object]]] = {  # engine of a lab -> operation, arguments
+    "vae": ("samples", {"count": 1}),
+    "gan": ("samples", {"count": 1}),
+    "diffusion-lab": ("sample", {"count": 1, "steps": 2}),
+}
+
+
+def _picture() -> NDArray[np.uint8]:
+    """A red disc on grey, 192 x 256."""
     rows, columns = np.mgrid[0:192, 0:256]
     disc = (columns - 128) ** 2 + (rows - 96) ** 2 < 60**2
-    picture = np.where(disc[..., None], (200, 40, 40), (230, 230, 225)).astype(np.uint8)
-    image = studio.library.add_image(picture, "doctor").id
-    return {"image": image} if card.tasks[0] == "detect" else {"image": image, "points": [(128, 96, 1), (5, 5, 0)]}
+    return np.where(disc[..., None], (200, 40, 40), (230, 230, 225)).astype(np.uint8)
 
 
 def _python(studio: Studio) -> Finding:
@@ -112,4 +161,5 @@ def _disk(studio: Studio) -> Finding:
 def _models(studio: Studio) -> Finding:
     counts = Counter(studio.store.state(card).status for card in studio.cards())
     text = f"{counts['ready']} ready, {counts['absent']} to download, {counts['damaged']} damaged"
+    text += f", {counts['unusable']} kept that nothing here can run" if counts["unusable"] else ""
     return Finding("models", counts["damaged"] == 0 and counts["ready"] > 0, text)

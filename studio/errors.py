@@ -6,6 +6,11 @@ Anything that is not a StudioError is a bug.
 
 from __future__ import annotations
 
+import re
+
+# What libraries put into their messages for a terminal: colours, and characters that move its cursor.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
 
 class StudioError(Exception):
     """Base of everything the studio tells a user.
@@ -16,6 +21,7 @@ class StudioError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = _CONTROL.sub("", message), _CONTROL.sub("", hint)
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
@@ -74,6 +80,10 @@ class NotAllowed(StudioError):
 
 class QueueFull(StudioError):
     """As many jobs wait as the queue holds; the HTTP face answers 429."""
+
+
+class TooSlow(StudioError):
+    """An answer took longer than it may in this mode."""
 
 
 class WorkerDied(StudioError):

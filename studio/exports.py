@@ -66,8 +66,12 @@ FORMATS: dict[str, dict[str, Format]] = {
 
 
 def export(library: Library, artifact: Artifact, format: str, chosen: Sequence[int] = ()) -> list[File]:
-    """The artifact in that format. Raises InvalidTask for a format or a choice its kind does not have."""
-    formats = FORMATS[artifact.task.kind]
+    """The artifact in that format; an output that is chosen twice is written once.
+
+    Raises InvalidTask for a format or a choice its kind does not have.
+    """
+    formats = FORMATS.get(artifact.task.kind, {})
+    chosen = tuple(dict.fromkeys(chosen))
     if format not in formats:
         raise InvalidTask(f"There is no format {format!r} for this.", f"Choose one of: {', '.join(formats)}.")
     if any(not 0 <= k < len(artifact.outputs) for k in chosen):

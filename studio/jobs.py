@@ -2,26 +2,32 @@
 
 A job belongs to the app process that took it, so two apps on one home neither run each other's jobs nor declare
 them interrupted; what a dead process left behind is: running jobs become "interrupted", queued ones are taken over.
+
+How a job ended is kept in memory until it could be written, so a disk that is full for a while costs no job its
+outcome and stops no lane. Owners take turns: whoever was served longest ago comes first.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from studio import files
 from studio.database import Database
 from studio.errors import Cancelled, NotFound, QueueFull, StudioError
+from studio.limits import turns
 from studio.processes import is_alive, own_mark
 from studio.tasks import KINDS, Task, parse_task
 
@@ -30,21 +36,25 @@ log = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 FINISHED = ("done", "failed", "cancelled", "interrupted")
 
-_SCHEMA = """
+_MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS job (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, task TEXT NOT NULL, card TEXT NOT NULL,
     kept INTEGER NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
     error TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '',
     artifact TEXT NOT NULL DEFAULT '', app TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_state ON job (state, created);
-"""
-
+""",
+    "CREATE INDEX job_owner ON job (owner)",
+)
+SERVED = 1000  # owners whose turn is remembered
+RETRY_S = 1.0  # between two tries to write what a full disk refused
 
 LANES: dict[str, list[str]] = {
     lane: [kind for kind, task in KINDS.items() if task.lane == lane] for lane in {task.lane for task in KINDS.values()}
 }
 """Kinds of tasks by lane. A training is a lane of its own, so that a picture does not wait for minutes behind it."""
-_IN_LANE = "json_extract(task, '$.task') IN (SELECT value FROM json_each(?))"
+_IN_LANE = "json_extract(task, '$.task') IN (SELECT value FROM json_each(:lane))"
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,25 @@ class Live:
         return None if steps <= 0 else (time.monotonic() - since) / steps * (self.total - self.step)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. `finished` in seconds since the epoch."""
+
+    state: State
+    finished: float
+    artifact: str = ""
+    error: str = ""
+    message: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(cls, state: State, artifact: str = "", error: StudioError | None = None) -> Outcome:
+        name, message, hint = (type(error).__name__, error.message, error.hint) if error else ("", "", "")
+        return cls(state, time.time(), artifact, name, message, hint)
+
+
 Execute = Callable[[Snapshot, Live], str]
+OnEnd = Callable[[Snapshot], None]
 
 
 class Jobs:
@@ -116,35 +144,72 @@ class Jobs:
     Args:
         home: the folder of the database.
         execute: runs one job to its artifact's id; raises StudioError. Called on the runner's thread.
-        limit: how many jobs may wait.
+        limit: how many jobs may wait. A full queue still takes one of each owner who has none in it, up to as many
+            again, so that nobody is locked out by another.
+        each: how many jobs of one lane an owner may have unfinished.
+        floor: bytes that have to be free on the disk for a job to be taken.
+        on_end: called with each job that ended; may raise StudioError, then it is called again later.
     """
 
-    def __init__(self, home: Path, execute: Execute, limit: int = 16) -> None:
-        self._db = Database(home / "jobs.db", _SCHEMA)
+    def __init__(
+        self,
+        home: Path,
+        execute: Execute,
+        limit: int = 16,
+        *,
+        each: int = 1_000_000,
+        floor: int = 0,
+        on_end: OnEnd = lambda _: None,
+    ) -> None:
+        self._db = Database(home / "jobs.db", _MIGRATIONS)
         self._execute = execute
         self._limit = limit
+        self._each = each
+        self._home, self._floor = home, floor
+        self._on_end = on_end
         self._app = own_mark()
         self._live: dict[str, Live] = {}
+        self._ended: dict[str, Outcome] = {}  # to be written
+        self._unsaved: dict[str, Outcome] = {}  # those of them that the disk refused; shown nevertheless
+        self._taking = threading.Lock()  # a waiting job is either begun or cancelled
+        self._flushing = threading.Lock()
+        self._served: dict[str, list[str]] = {lane: [] for lane in LANES}
         self._changed = threading.Condition()
+        self._recovered = False
         self._closing = False
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Takes over what dead apps left, then runs jobs, each lane on a thread of its own."""
-        self._recover()
+        self._tend()
         for lane in LANES:
             thread = threading.Thread(target=self._loop, args=(lane,), name=f"jobs-{lane}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def submit(self, task: Task, card: str, *, owner: str = "local", kept: bool = True) -> Snapshot:
-        """Queues the task. Raises QueueFull when `limit` jobs wait already."""
+        """Queues the task; it is on the disk when this returns.
+
+        Raises QueueFull where `limit` jobs wait already or the owner has `each` unfinished, and DiskFull.
+        """
+        files.require_room(self._home, 0, self._floor)
         id_ = uuid.uuid4().hex
+        counts = (
+            "SELECT COALESCE(SUM(state = 'queued'), 0), COALESCE(SUM(state = 'queued' AND owner = :owner), 0), "
+            f"COALESCE(SUM(owner = :owner AND {_IN_LANE}), 0) FROM job "
+            "WHERE state IN ('queued', 'running') AND app = :app AND id NOT IN (SELECT value FROM json_each(:ended))"
+        )
+        values = {
+            "owner": owner,
+            "app": self._app,
+            "lane": json.dumps(LANES[task.lane]),
+            "ended": json.dumps(list(self._ended)),
+        }
         with self._db.transaction() as db:
-            (waiting,) = db.execute(
-                "SELECT COUNT(*) FROM job WHERE state = 'queued' AND app = ?", (self._app,)
-            ).fetchone()
-            if waiting >= self._limit:
+            waiting, own, unfinished = db.execute(counts, values).fetchone()
+            if unfinished >= self._each:
+                raise QueueFull(f"{unfinished} of your jobs are not finished yet.", "Wait for one, or cancel it.")
+            if waiting >= (self._limit if own else 2 * self._limit):
                 raise QueueFull(
                     f"{waiting} jobs are waiting, which is as many as the queue holds.", "Wait for one to finish."
                 )
@@ -178,25 +243,31 @@ class Jobs:
 
     def cancel(self, id: str) -> None:
         """A queued job ends at once, a running one at its next step. A finished one stays as it is."""
-        with self._db.transaction() as db:
-            db.execute(
-                "UPDATE job SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'queued'", (time.time(), id)
-            )
-        live = self._live.get(id)
-        if live is not None:
-            live.cancelled.set()
+        with self._taking:
+            live = self._live.get(id)
+            waits = live is None and self.get(id).state == "queued"
+            if live is not None:
+                live.cancelled.set()
+            elif waits:
+                self._ended[id] = Outcome.of("cancelled")
+        if waits:
+            self._save()
         self._notify()
 
     def history(self, *, owner: str | None = None, limit: int = 50) -> list[Snapshot]:
         """Newest first; unfinished jobs among them."""
         where, values = ("WHERE owner = ?", [owner]) if owner is not None else ("", [])
-        rows = self._db.rows(f"SELECT * FROM job {where} ORDER BY created DESC LIMIT ?", (*values, limit))
-        return [self._snapshot(row) for row in rows]
+        rows = self._db.rows(f"SELECT * FROM job {where} ORDER BY rowid DESC LIMIT ?", (*values, limit))
+        return self._snapshots(rows)
 
-    def forget(self, before: float) -> None:
-        """Clears jobs that ended before that time (seconds since the epoch) from the history."""
+    def forget(self, before: float = math.inf, owner: str | None = None) -> None:
+        """Clears jobs that ended before that time (seconds since the epoch) from the history, all or an owner's."""
         with self._db.transaction() as db:
-            db.execute("DELETE FROM job WHERE finished < ?", (before,))
+            db.execute("DELETE FROM job WHERE finished < ? AND (? IS NULL OR owner = ?)", (before, owner, owner))
+
+    def newest(self) -> float:
+        """When the last job was submitted, seconds since the epoch; 0 without any."""
+        return float(self._db.rows("SELECT COALESCE(MAX(created), 0) AS newest FROM job")[0]["newest"])
 
     def assets(self) -> set[str]:
         """Ids of all assets that jobs of the history name: whoever runs one again needs them."""
@@ -204,70 +275,162 @@ class Jobs:
         return {id_ for task in tasks for id_ in task.assets()}
 
     def active(self, owner: str | None = None) -> list[Snapshot]:
-        """Running and waiting jobs of this app, in order."""
+        """Running and waiting jobs of this app, in the order they are run."""
         rows = self._db.rows(
-            "SELECT * FROM job WHERE state IN ('running', 'queued') AND app = ? ORDER BY state DESC, created",
+            "SELECT * FROM job WHERE state IN ('running', 'queued') AND app = ? ORDER BY state DESC, rowid",
             (self._app,),
         )
-        return [self._snapshot(row) for row in rows if owner is None or row["owner"] == owner]
+        jobs = self._snapshots(row for row in rows if owner in (None, row["owner"]))
+        return sorted((job for job in jobs if not job.is_finished), key=lambda job: (job.state == "queued", job.place))
 
-    def close(self) -> None:
-        """Stops after asking the running job to stop; waiting jobs stay queued for the next start."""
+    def waiting(self) -> list[Snapshot]:
+        """Waiting and running jobs of all apps on this home."""
+        rows = self._db.rows("SELECT * FROM job WHERE state IN ('running', 'queued') ORDER BY rowid")
+        return self._snapshots(rows)
+
+    def leave(self, owner: str, seconds: float = 15.0) -> bool:
+        """Cancels an owner's jobs and says whether all of them have ended, waiting so long for those at work."""
+        end = time.monotonic() + seconds
+        for job in self.active(owner):
+            self.cancel(job.id)
+        while self.active(owner):
+            if time.monotonic() > end:
+                return False
+            with self._changed:
+                self._changed.wait(0.1)
+        return True
+
+    def stop(self) -> None:
+        """Asks what runs to stop and takes nothing new; `close` waits for it."""
         self._closing = True
         for live in list(self._live.values()):
             live.cancelled.set()
         self._notify()
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Stops after asking the running jobs to stop; waiting jobs stay queued for the next start.
+
+        Waits `seconds` in all.
+        """
+        self.stop()
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(10)
+            thread.join(max(0.0, end - time.monotonic()))
 
     # ── inside ───────────────────────────────────────────────────────────────
 
     def _loop(self, lane: str) -> None:
+        trouble = ""
         while not self._closing:
-            rows = self._db.rows(
-                f"SELECT * FROM job WHERE state = 'queued' AND app = ? AND {_IN_LANE} ORDER BY created LIMIT 1",
-                (self._app, json.dumps(LANES[lane])),
-            )
-            if rows:
-                self._run(rows[0]["id"])
-                continue
+            try:
+                self._tend()
+                _, waiting = self._queues()[lane]
+                if waiting:
+                    self._run(waiting[0], lane)
+                    continue
+                trouble, pause = "", RETRY_S if self._ended else 0.5
+            except Exception as error:  # the lane's border: it must be there for the next job
+                if str(error) != trouble:  # once, not every second while the disk is full
+                    log.warning("the queue waits: %s", error, exc_info=not isinstance(error, StudioError))
+                trouble, pause = str(error), RETRY_S
             with self._changed:
-                self._changed.wait(0.5)
+                self._changed.wait(pause)
 
-    def _run(self, id_: str) -> None:
-        live = self._live[id_] = Live()
-        with self._db.transaction() as db:
-            taken = db.execute(
-                "UPDATE job SET state = 'running', started = ? WHERE id = ? AND state = 'queued'", (time.time(), id_)
-            ).rowcount
-        if not taken:  # cancelled in between
-            self._live.pop(id_, None)
-            return
+    def _queues(self) -> dict[str, tuple[int, list[str]]]:
+        """For each lane how many jobs are at work, and the ids of those that wait, in the order they are run."""
+        query = (
+            "SELECT id, owner, state, json_extract(task, '$.task') AS kind FROM job "
+            "WHERE state IN ('queued', 'running') AND app = ? ORDER BY rowid"
+        )
+        rows = [row for row in self._db.rows(query, (self._app,)) if row["id"] not in self._ended]
+        queues = {}
+        for lane, kinds in LANES.items():
+            own = [row for row in rows if row["kind"] in kinds]
+            waiting = [(row["id"], row["owner"]) for row in own if row["state"] == "queued"]
+            queues[lane] = len(own) - len(waiting), turns(waiting, self._served[lane])
+        return queues
+
+    def _places(self) -> dict[str, int]:
+        """How many jobs come before each one that waits."""
+        return {id_: at_work + place for at_work, order in self._queues().values() for place, id_ in enumerate(order)}
+
+    def _run(self, id_: str, lane: str) -> None:
+        with self._taking:
+            if id_ in self._ended:  # cancelled in between
+                return
+            with self._db.transaction() as db:
+                taken = db.execute(
+                    "UPDATE job SET state = 'running', started = ? WHERE id = ? AND state = 'queued'",
+                    (time.time(), id_),
+                ).rowcount
+            if not taken:
+                return
+            live = self._live[id_] = Live()
         self._notify()
         try:
-            self._finish(id_, "done", artifact=self._execute(self.get(id_), live))
-        except Cancelled:
-            self._finish(id_, "interrupted" if self._closing else "cancelled")
-        except StudioError as error:
-            self._finish(id_, "failed", error=error)
-        except Exception:  # the job's border: whatever happened, the next job must run
-            log.exception("job %s", id_)
-            self._finish(
-                id_,
-                "failed",
-                error=StudioError("Something went wrong in the studio.", f"The log has it as job {id_[:8]}."),
-            )
+            self._ended[id_] = self._outcome(id_, live, lane)
+            self._save()
         finally:
             self._live.pop(id_, None)
             self._notify()
 
-    def _finish(self, id_: str, state: State, *, artifact: str = "", error: StudioError | None = None) -> None:
-        name, message, hint = (type(error).__name__, error.message, error.hint) if error else ("", "", "")
-        with self._db.transaction() as db:
-            db.execute(
-                "UPDATE job SET state=?, finished=?, artifact=?, error=?, message=?, hint=? WHERE id = ?",
-                (state, time.time(), artifact, name, message, hint, id_),
-            )
+    def _outcome(self, id_: str, live: Live, lane: str) -> Outcome:
+        try:
+            job = self.get(id_)
+            others = [owner for owner in self._served[lane] if owner != job.owner]
+            self._served[lane] = [*others[-SERVED:], job.owner]
+            return Outcome.of("done", self._execute(job, live))
+        except Cancelled:
+            return Outcome.of("interrupted" if self._closing else "cancelled")
+        except StudioError as error:
+            if self._closing and live.cancelled.is_set():  # its worker was ended before it could answer
+                return Outcome.of("interrupted")
+            return Outcome.of("failed", error=error)
+        except Exception:  # the job's border: whatever happened, the next job must run
+            log.exception("job %s", id_)
+            bug = StudioError("Something went wrong in the studio.", f"The log has it as job {id_[:8]}.")
+            return Outcome.of("failed", error=bug)
+
+    def _save(self) -> None:
+        """Writes what has ended, or says that it has to wait."""
+        try:
+            self._flush()
+        except StudioError as error:
+            log.warning("a job has ended, which cannot be saved yet: %s", error)
+
+    def _flush(self) -> None:
+        """Writes what has ended. What cannot be written stays for later; raises the last StudioError then."""
+        refused: StudioError | None = None
+        with self._flushing:
+            for id_, outcome in list(self._ended.items()):
+                try:
+                    self._on_end(_ended(self.get(id_), outcome))
+                    with self._db.transaction() as db:
+                        db.execute(
+                            "UPDATE job SET state = ?, finished = ?, artifact = ?, error = ?, message = ?, hint = ? "
+                            "WHERE id = ? AND state IN ('queued', 'running')",
+                            (*astuple(outcome), id_),
+                        )
+                except NotFound:
+                    log.debug("job %s went when its owner left", id_[:8])
+                except StudioError as error:
+                    self._unsaved[id_] = outcome
+                    refused = error
+                    continue
+                self._ended.pop(id_)
+                self._unsaved.pop(id_, None)
+        if refused is not None:
+            raise refused
+
+    def _tend(self) -> None:
+        """What is due on the disk, as far as it lets us: what dead apps left, and what has ended."""
+        try:
+            if not self._recovered:
+                self._recover()
+                self._recovered = True
+            self._flush()
+        except StudioError as error:
+            log.debug("later: %s", error)
 
     def _recover(self) -> None:
         dead = [
@@ -275,6 +438,8 @@ class Jobs:
             for row in self._db.rows("SELECT DISTINCT app FROM job WHERE state IN ('queued', 'running')")
             if row["app"] != self._app and not is_alive(row["app"])
         ]
+        if not dead:
+            return
         with self._db.transaction() as db:
             for app in dead:
                 db.execute(
@@ -288,7 +453,11 @@ class Jobs:
         with self._changed:
             self._changed.notify_all()
 
-    def _snapshot(self, row: sqlite3.Row) -> Snapshot:
+    def _snapshots(self, rows: Iterable[sqlite3.Row]) -> list[Snapshot]:
+        places = self._places()
+        return [self._snapshot(row, places) for row in rows]
+
+    def _snapshot(self, row: sqlite3.Row, places: Mapping[str, int] | None = None) -> Snapshot:
         end = row["finished"] or time.time()
         shot = Snapshot(
             row["id"],
@@ -304,23 +473,21 @@ class Jobs:
             hint=row["hint"],
             artifact=row["artifact"],
         )
+        if (unsaved := self._unsaved.get(shot.id)) is not None:
+            return _ended(shot, unsaved)
         live = self._live.get(shot.id)
         if shot.state == "queued":
-            return replace(shot, place=self._place(row))
+            return replace(shot, place=(self._places() if places is None else places).get(shot.id, 0))
         if live is None or shot.is_finished:
             return shot
         return replace(
             shot, step=live.step, total=live.total, phase=live.phase, preview=live.preview, remaining=live.remaining()
         )
 
-    def _place(self, row: sqlite3.Row) -> int:
-        lane = KINDS[json.loads(row["task"])["task"]].lane
-        ahead = self._db.rows(
-            "SELECT COUNT(*) AS n FROM job WHERE app = ? AND (state = 'running' OR (state = 'queued' AND created < ?)) "
-            f"AND {_IN_LANE}",
-            (row["app"], row["created"], json.dumps(LANES[lane])),
-        )
-        return int(ahead[0]["n"])
+
+def _ended(shot: Snapshot, outcome: Outcome) -> Snapshot:
+    told = {name: getattr(outcome, name) for name in ("state", "artifact", "error", "message", "hint")}
+    return replace(shot, **told)
 
 
 def id_of(value: Any) -> int:

@@ -3,19 +3,23 @@
 An Asset is a picture or mask, stored once as PNG under the hash of its pixels. An Artifact is what a run made:
 its outputs (assets), its parents (the assets the task read), the task itself and the card with the fingerprint of
 its weights, so it can be run again to the same result.
+
+A picture that two people bring in is stored once, and held by both: each has a name of their own for it. Files are on
+the disk before the rows that name them, and both change under the database's lock.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
+import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from studio import files
 from studio.database import Database
 from studio.engines.base import Result
-from studio.errors import DiskFull, NotFound
+from studio.errors import NotFound, QueueFull, StudioError
+from studio.limits import LOCAL, Limits
 from studio.ops import pictures
 from studio.tasks import Task, parse_task
 
-_SCHEMA = """
+_MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS asset (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
     created REAL NOT NULL, name TEXT NOT NULL);
@@ -45,12 +52,29 @@ CREATE INDEX IF NOT EXISTS artifact_created ON artifact (created);
 CREATE INDEX IF NOT EXISTS output_artifact ON output (artifact);
 CREATE INDEX IF NOT EXISTS output_asset ON output (asset);
 CREATE INDEX IF NOT EXISTS parent_asset ON parent (asset);
-"""
+""",
+    """
+CREATE TABLE holding (
+    asset TEXT NOT NULL REFERENCES asset ON DELETE CASCADE, owner TEXT NOT NULL, name TEXT NOT NULL,
+    created REAL NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (asset, owner));
+CREATE INDEX holding_owner ON holding (owner);
+INSERT INTO holding SELECT id, 'local', name, created, 0 FROM asset WHERE id NOT IN (SELECT asset FROM output);
+UPDATE asset SET name = '' WHERE id IN (SELECT asset FROM holding);
+""",
+)
+
+log = logging.getLogger(__name__)
+
+# An asset's columns, with the name that an owner gave it in place of the general one.
+_ASSET = (
+    "asset.id, kind, width, height, asset.created, COALESCE((SELECT holding.name FROM holding "
+    "WHERE holding.asset = asset.id AND holding.owner = :owner), asset.name) AS name"
+)
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A stored picture or mask. `path` is a PNG, `thumb` a WebP of at most 320 px a side."""
+    """A stored picture or mask. `path` is a PNG, `thumb` a WebP of at most 320 px a side; `name` is its owner's."""
 
     id: str
     kind: Literal["image", "mask"]
@@ -86,30 +110,64 @@ class Ancestry:
     parents: tuple[tuple[Asset, Ancestry | None], ...] = field(default=())
 
 
+class _File:
+    """A picture or mask on its way to the disk, encoded at most once.
+
+    Args:
+        pixels: uint8 (H, W, 3) or bool (H, W).
+        text: what its PNG says besides.
+    """
+
+    def __init__(
+        self, pixels: NDArray[Any], kind: Literal["image", "mask"], text: Mapping[str, str] | None = None
+    ) -> None:
+        content = f"{pixels.dtype}{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()
+        self.id = hashlib.sha256(content).hexdigest()
+        self.kind = kind
+        self.size = (pixels.shape[1], pixels.shape[0])
+        self._pixels, self._text = pixels, text
+
+    @cached_property
+    def png(self) -> bytes:
+        return pictures.encode_png(self._pixels, self._text)
+
+    @cached_property
+    def webp(self) -> bytes:
+        return pictures.thumbnail(self._pixels)
+
+
+_ENCODED = ("png", "webp")
+
+
 class Library:
     """Assets and artifacts under one folder.
 
     Args:
         home: the folder; made when absent.
+        limits: how much an owner, and all together, may bring in.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, limits: Limits | None = None) -> None:
         self._home = home
-        self._db = Database(home / "library.db", _SCHEMA)
+        self._limits = limits if limits is not None else Limits()
+        self._db = Database(home / "library.db", _MIGRATIONS)
 
     # ── assets ───────────────────────────────────────────────────────────────
 
-    def add_image(self, source: bytes | Image.Image | NDArray[np.uint8], name: str = "") -> Asset:
-        """Stores a picture from outside. Raises InvalidImage, DiskFull."""
-        return self._put(_pixels(source), "image", name)
+    def add_image(
+        self, source: bytes | Image.Image | NDArray[np.uint8], name: str = "", *, owner: str = "local"
+    ) -> Asset:
+        """Stores a picture from outside. Raises InvalidImage, DiskFull, QueueFull (as much as an owner may keep)."""
+        return self._bring(_pixels(source), "image", name, owner)
 
-    def add_mask(self, source: bytes | NDArray[np.bool_], name: str = "") -> Asset:
-        """Stores a mask: bool (H, W), or a picture file whose light (or opaque) part is the mask."""
-        return self._put(pictures.decode_mask(source) if isinstance(source, bytes) else source, "mask", name)
+    def add_mask(self, source: bytes | NDArray[np.bool_], name: str = "", *, owner: str = "local") -> Asset:
+        """Stores a mask: bool (H, W), or a picture file whose light (or opaque) part is the mask. Raises as above."""
+        mask = pictures.decode_mask(source) if isinstance(source, bytes) else source
+        return self._bring(mask, "mask", name, owner)
 
-    def asset(self, id: str) -> Asset:
-        """Raises NotFound."""
-        rows = self._db.rows("SELECT * FROM asset WHERE id = ?", (id,))
+    def asset(self, id: str, owner: str = "local") -> Asset:
+        """The asset under the name that this owner gave it. Raises NotFound."""
+        rows = self._db.rows(f"SELECT {_ASSET} FROM asset WHERE id = :id", {"id": id, "owner": owner})
         if not rows:
             raise NotFound("This picture is no longer in the library.", "Choose it again.")
         return self._asset(rows[0])
@@ -125,18 +183,17 @@ class Library:
     def pictures(self, owner: str | None = None, limit: int = 20_000) -> tuple[Asset, ...]:
         """Pictures that kept artifacts made or read, and those brought in from outside, newest first.
 
-        With an `owner` only what is in that owner's artifacts.
+        With an `owner` only what that owner brought in or has in artifacts.
         """
         owned = (
             "SELECT asset FROM output JOIN artifact ON artifact.id = output.artifact WHERE kept = 1 AND owner = :owner "
             "UNION SELECT asset FROM parent JOIN artifact ON artifact.id = parent.artifact "
-            "WHERE kept = 1 AND owner = :owner"
+            "WHERE kept = 1 AND owner = :owner UNION SELECT asset FROM holding WHERE owner = :owner"
         )
         where = f"kind = 'image' AND id IN ({owned})" if owner is not None else "kind = 'image'"
-        query = f"SELECT * FROM asset WHERE {where} ORDER BY created DESC LIMIT :limit"
-        with self._db.transaction() as db:
-            rows = db.execute(query, {"owner": owner, "limit": limit}).fetchall()
-        return tuple(self._asset(row) for row in rows)
+        named = _ASSET.replace(":owner", "COALESCE(:owner, 'local')")
+        query = f"SELECT {named} FROM asset WHERE {where} ORDER BY created DESC LIMIT :limit"
+        return tuple(self._asset(row) for row in self._db.rows(query, {"owner": owner, "limit": limit}))
 
     # ── artifacts ────────────────────────────────────────────────────────────
 
@@ -146,17 +203,19 @@ class Library:
         """Stores what a run made: all of it or nothing. Raises DiskFull."""
         texts: Sequence[str] = result.data.get("infotext", ())
         outputs = [
-            self._put(image, "image", task.kind, {"parameters": texts[k]} if k < len(texts) else None)
+            _File(image, "image", {"parameters": texts[k]} if k < len(texts) else None)
             for k, image in enumerate(result.images)
-        ] + [self._put(mask, "mask", task.kind) for mask in result.masks]
+        ] + [_File(mask, "mask") for mask in result.masks]
         id_ = uuid.uuid4().hex
-        with self._db.transaction() as db:
+        with self._stored(outputs, task.kind) as db:
             db.execute(
                 "INSERT INTO artifact VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (id_, time.time(), owner, kept, json.dumps(task.to_json()), card, fingerprint, json.dumps(result.data)),
             )
-            db.executemany("INSERT INTO output VALUES (?, ?, ?)", [(id_, k, a.id) for k, a in enumerate(outputs)])
-            db.executemany("INSERT INTO parent VALUES (?, ?)", [(id_, asset) for asset in task.assets()])
+            db.executemany("INSERT INTO output VALUES (?, ?, ?)", [(id_, k, file.id) for k, file in enumerate(outputs)])
+            # What it was made from may be gone by now; that it was made is true nevertheless.
+            named = "INSERT INTO parent SELECT ?, id FROM asset WHERE id = ?"
+            db.executemany(named, [(id_, asset) for asset in task.assets()])
         return self.get(id_)
 
     def get(self, id: str) -> Artifact:
@@ -211,11 +270,12 @@ class Library:
 
     def delete(self, id: str) -> None:
         """Removes the artifact, and its outputs where no other artifact makes or uses them. Idempotent."""
-        rows = self._db.rows("SELECT asset FROM output WHERE artifact = ?", (id,))
-        with self._db.transaction() as db:
-            db.execute("DELETE FROM artifact WHERE id = ?", (id,))
-        for row in rows:
-            self._drop_orphan(row["asset"])
+        self._delete("id = ?", id)
+
+    def leave(self, owner: str) -> None:
+        """Removes all that an owner made and brought in, except what others have too."""
+        self._delete("owner = ?", owner)
+        self._release("owner = ?", owner)
 
     def tidy(self, drafts_before: float, kept_before: float = 0.0, spared: Collection[str] = ()) -> None:
         """Deletes what nobody will miss. Times are seconds since the epoch.
@@ -223,12 +283,17 @@ class Library:
         Unkept artifacts made before `drafts_before`, kept ones made before `kept_before`, and assets brought in before
         `drafts_before` that no artifact names and that are not among the `spared` ids.
         """
-        query = "SELECT id FROM artifact WHERE created < CASE WHEN kept THEN ? ELSE ? END"
-        for row in self._db.rows(query, (kept_before, drafts_before)):
-            self.delete(row["id"])
+        self._delete("created < CASE WHEN kept THEN ? ELSE ? END", kept_before, drafts_before)
+        free = "SELECT asset FROM output UNION SELECT asset FROM parent UNION SELECT value FROM json_each(?)"
+        self._release(f"created < ? AND asset NOT IN ({free})", drafts_before, json.dumps(list(spared)))
         for row in self._db.rows("SELECT id FROM asset WHERE created < ?", (drafts_before,)):
             if row["id"] not in spared:
                 self._drop_orphan(row["id"])
+
+    def newest(self) -> float:
+        """When the last asset came or artifact was made, seconds since the epoch; 0 without any."""
+        query = "SELECT created FROM asset UNION ALL SELECT created FROM artifact ORDER BY created DESC LIMIT 1"
+        return next((float(row["created"]) for row in self._db.rows(query)), 0.0)
 
     def lineage(self, id: str, depth: int = 8) -> Ancestry:
         """The artifact, what it was made from, and what made those, `depth` generations back."""
@@ -246,52 +311,112 @@ class Library:
         )
         return self.lineage(rows[0]["id"], depth - 1) if rows and depth > 0 else None
 
-    def _put(
-        self, pixels: NDArray[Any], kind: Literal["image", "mask"], name: str, text: Mapping[str, str] | None = None
-    ) -> Asset:
-        id_ = hashlib.sha256(
-            f"{pixels.dtype}{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()
-        ).hexdigest()
-        path, thumb = self._paths(id_)
-        if not path.exists():
-            _write(path, pictures.encode_png(pixels, text))
-        if not thumb.exists():
-            _write(thumb, pictures.thumbnail(pixels))
-        with self._db.transaction() as db:
-            db.execute(
-                "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET created = excluded.created",
-                (id_, kind, pixels.shape[1], pixels.shape[0], time.time(), name),
+    def _bring(self, pixels: NDArray[Any], kind: Literal["image", "mask"], name: str, owner: str) -> Asset:
+        file = _File(pixels, kind)
+        with self._stored([file], "") as db:
+            held = (
+                "INSERT INTO holding VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name, "
+                "created = excluded.created"
             )
-        return self.asset(id_)
+            size = sum(path.stat().st_size for path in self._paths(file.id))
+            db.execute(held, (file.id, owner, name, time.time(), size))
+            self._require_share(db, owner)
+        return self.asset(file.id, owner)
+
+    def _require_share(self, db: sqlite3.Connection, owner: str) -> None:
+        sums = (  # a mask is small, and each touch of its sliders makes one: only its bytes count
+            "SELECT COALESCE(SUM(kind = 'image'), 0), COALESCE(SUM(bytes), 0) "
+            "FROM holding JOIN asset ON asset.id = holding.asset WHERE owner = ? OR ? IS NULL"
+        )
+        own, own_bytes = db.execute(sums, (owner, owner)).fetchone()
+        count, size = db.execute(sums, (None, None)).fetchone()
+        if owner != LOCAL and (own > self._limits.uploads_each or own_bytes > self._limits.bytes_each):
+            raise QueueFull(
+                f"You keep {own - 1} pictures here, which is as much as one may.", "Use one of those that are here."
+            )
+        if count > self._limits.uploads or size > self._limits.bytes:
+            raise QueueFull("The studio holds as many pictures as it may.", "Try again later; old ones go by and by.")
+
+    @contextmanager
+    def _stored(self, put: Sequence[_File], name: str) -> Iterator[sqlite3.Connection]:
+        """A transaction in which the files are there and named by rows. On any error neither is. Raises DiskFull."""
+        writes = [(path, file, kind) for file in put for path, kind in zip(self._paths(file.id), _ENCODED, strict=True)]
+        size = sum(len(getattr(file, kind)) for path, file, kind in writes if not path.exists())
+        files.require_room(self._home, size, self._limits.floor)
+        new: list[Path] = []
+        try:
+            with self._db.transaction() as db:
+                for path, file, kind in writes:
+                    if not path.exists():
+                        new.append(path)
+                        files.write(path, getattr(file, kind))
+                for file in put:
+                    db.execute(
+                        "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                        "created = excluded.created, name = CASE WHEN name = '' THEN excluded.name ELSE name END",
+                        (file.id, file.kind, *file.size, time.time(), name),
+                    )
+                yield db
+        except BaseException:
+            self._remove_unnamed(new)
+            raise
+
+    def _remove_unnamed(self, new: Sequence[Path]) -> None:
+        """Takes back files whose rows could not be written, unless somebody else's rows name them by now."""
+        try:
+            with self._db.transaction() as db:
+                for path in new:
+                    if db.execute("SELECT 1 FROM asset WHERE id = ?", (path.stem,)).fetchone() is None:
+                        path.unlink(missing_ok=True)
+        except StudioError:
+            log.debug("left for the next sweep")
+
+    def _delete(self, where: str, *values: object) -> None:
+        """Removes the artifacts, and then their outputs where nobody else has them."""
+        with self._db.transaction() as db:
+            ids = f"SELECT id FROM artifact WHERE {where}"
+            assets = [row["asset"] for row in db.execute(f"SELECT asset FROM output WHERE artifact IN ({ids})", values)]
+            db.execute(f"DELETE FROM artifact WHERE {where}", values)
+        for asset in assets:
+            self._drop_orphan(asset)
+
+    def _release(self, where: str, *values: object) -> None:
+        """Ends holdings, and removes their assets where nobody else has them."""
+        with self._db.transaction() as db:
+            assets = [row["asset"] for row in db.execute(f"SELECT asset FROM holding WHERE {where}", values)]
+            db.execute(f"DELETE FROM holding WHERE {where}", values)
+        for asset in assets:
+            self._drop_orphan(asset)
 
     def _paths(self, id_: str) -> tuple[Path, Path]:
         folder = self._home / "assets" / id_[:2]
         return folder / f"{id_}.png", folder / f"{id_}.webp"
 
     def _drop_orphan(self, asset: str) -> None:
+        """Removes an asset that no artifact names and nobody holds."""
+        named = (
+            "SELECT 1 FROM output WHERE asset = :id UNION SELECT 1 FROM parent WHERE asset = :id "
+            "UNION SELECT 1 FROM holding WHERE asset = :id LIMIT 1"
+        )
         with self._db.transaction() as db:
-            used = db.execute(
-                "SELECT 1 FROM output WHERE asset = ? UNION SELECT 1 FROM parent WHERE asset = ? LIMIT 1",
-                (asset, asset),
-            ).fetchone()
-            if not used:
+            if db.execute(named, {"id": asset}).fetchone() is None:
                 db.execute("DELETE FROM asset WHERE id = ?", (asset,))
-        if not used:
-            for path in self._paths(asset):
-                path.unlink(missing_ok=True)
+                for path in self._paths(asset):
+                    path.unlink(missing_ok=True)
 
     def _asset(self, row: sqlite3.Row) -> Asset:
         path, thumb = self._paths(row["id"])
         return Asset(row["id"], row["kind"], row["width"], row["height"], row["created"], row["name"], path, thumb)
 
     def _artifact(self, row: sqlite3.Row) -> Artifact:
+        whose = {"id": row["id"], "owner": row["owner"]}
         outputs = self._db.rows(
-            "SELECT asset.* FROM asset JOIN output ON asset.id = output.asset WHERE output.artifact = ? "
+            f"SELECT {_ASSET} FROM asset JOIN output ON asset.id = output.asset WHERE output.artifact = :id "
             "ORDER BY output.position",
-            (row["id"],),
+            whose,
         )
         parents = self._db.rows(
-            "SELECT asset.* FROM asset JOIN parent ON asset.id = parent.asset WHERE parent.artifact = ?", (row["id"],)
+            f"SELECT {_ASSET} FROM asset JOIN parent ON asset.id = parent.asset WHERE parent.artifact = :id", whose
         )
         return Artifact(
             row["id"],
@@ -313,20 +438,3 @@ def _pixels(source: bytes | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8
     if isinstance(source, Image.Image):
         return pictures.decode(pictures.encode_png(np.array(source.convert("RGBA"))))
     return source
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The whole file or none: written beside, synced, then renamed. Raises DiskFull."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("The disk is full; nothing was saved.", "Free some room and run it again.") from error
-        raise

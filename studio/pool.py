@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from studio import files
 from studio.cards import Card
 from studio.device import Device
 from studio.errors import Cancelled, OutOfMemory, StudioError
@@ -38,29 +39,36 @@ class Pool:
         self._cache = cache
         self._warm = warm
         self._workers: dict[str, Worker] = {}
-        self._leased: set[str] = set()
+        self._leased: dict[str, int] = {}  # bytes at peak that the work at hand will take
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.RLock()
+        self._closed = threading.Event()
         self._measured_file = cache / "measured-memory.json"
         self._measured = self._read_measured()
 
     @contextmanager
-    def lease(self, card: Card, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Worker]:
+    def lease(
+        self, card: Card, is_cancelled: Callable[[], bool] = lambda: False, need: int | None = None
+    ) -> Iterator[Worker]:
         """The worker of that card, loaded; whoever else wants the same card waits. It is left loaded, unless it died.
 
+        Args:
+            need: bytes at peak that the work will take, where that depends on what is asked; else what was measured.
+
         Raises OutOfMemory before anything is loaded when the card cannot fit, what the engine's loading raises, and
-        Cancelled while waiting.
+        Cancelled while waiting, or once the pool is closed.
         """
-        with self._turn(card.id, is_cancelled):
+        with self._turn(card.id, lambda: self._closed.is_set() or is_cancelled()):
             try:
-                worker = self._ready(card, is_cancelled)
+                worker = self._ready(card, is_cancelled, self.predicted(card) if need is None else need)
                 yield worker
             finally:
                 with self._lock:
-                    self._leased.discard(card.id)
+                    self._leased.pop(card.id, None)
                     known = self._workers.get(card.id)
                     if known is not None and known.alive:
-                        self._remember(card, known.memory)
+                        if need is None:  # else it was an unusual size's
+                            self._remember(card, known.memory)
                     else:
                         self._drop(card.id)
 
@@ -69,9 +77,9 @@ class Pool:
         return self._measured.get(card.id, card.predicted_memory())
 
     def resident(self) -> dict[str, int]:
-        """Bytes held by each loaded card, now."""
-        with self._lock:
-            return {id_: memory_of(worker.pid) for id_, worker in self._workers.items() if worker.alive}
+        """Bytes held by each loaded card, now. Whoever looks does not wait for a process that is being started."""
+        workers = list(self._workers.items())
+        return {id_: memory_of(worker.pid) for id_, worker in workers if worker.alive}
 
     def unload(self, card_id: str) -> None:
         with self._lock:
@@ -85,9 +93,16 @@ class Pool:
                 self.unload(id_)
 
     def close(self) -> None:
-        """Ends every worker, busy or not."""
-        for id_ in list(self._workers):
-            self._drop(id_)
+        """Ends every worker, busy or not, all at the same time; none is begun from now on."""
+        self._closed.set()
+        with self._lock:
+            ends = [worker.kill if id_ in self._leased else worker.close for id_, worker in self._workers.items()]
+            self._workers = {}
+        threads = [threading.Thread(target=end, daemon=True) for end in ends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     @contextmanager
     def _turn(self, card_id: str, is_cancelled: Callable[[], bool]) -> Iterator[None]:
@@ -98,11 +113,13 @@ class Pool:
             if is_cancelled():
                 raise Cancelled
         try:
+            if is_cancelled():
+                raise Cancelled
             yield
         finally:
             turn.release()
 
-    def _ready(self, card: Card, is_cancelled: Callable[[], bool]) -> Worker:
+    def _ready(self, card: Card, is_cancelled: Callable[[], bool], need: int) -> Worker:
         """The loaded worker, marked as leased. Loading happens outside the lock, so that no other card waits for it."""
         with self._lock:
             worker = self._workers.get(card.id)
@@ -110,15 +127,19 @@ class Pool:
                 self._drop(card.id)
                 worker = None
             if worker is not None and worker.alive:
-                self._leased.add(card.id)
+                if need > worker.memory:
+                    self._make_room(card, need)
+                self._leased[card.id] = need
                 return worker
             self._drop(card.id)
         folder = self._locate(card)
         with self._lock:
-            self._make_room(card)
+            self._make_room(card, need)
+            if self._closed.is_set():
+                raise Cancelled
             worker = Worker(card, folder, self._device, self._cache, warm=self._warm)
             self._workers[card.id] = worker
-            self._leased.add(card.id)
+            self._leased[card.id] = need
         try:
             worker.load(is_cancelled)
         except StudioError:
@@ -127,26 +148,25 @@ class Pool:
             raise
         return worker
 
-    def _taken(self) -> int:
-        """Bytes held now, or promised to workers at work that have not reached their peak yet."""
+    def _taken(self, card: Card) -> int:
+        """Bytes held by all others now, or promised to those at work that have not reached their peak yet."""
         held = self.resident()
-        promised = {id_: self.predicted(self._workers[id_].card) for id_ in self._leased if id_ in self._workers}
-        return sum(max(size, promised.get(id_, 0)) for id_, size in held.items())
+        return sum(max(size, self._leased.get(id_, 0)) for id_, size in held.items() if id_ != card.id)
 
-    def _make_room(self, card: Card) -> None:
-        need = self.predicted(card)
+    def _make_room(self, card: Card, need: int) -> None:
         if need > self.budget:
             raise OutOfMemory(
                 f"{card.title} needs about {need >> 20} MB of memory; the studio may use {self.budget >> 20} MB.",
-                "Choose a smaller model or raise the memory budget (--memory-mb).",
+                "Choose a smaller model or give the studio a larger memory budget.",
             )
         idle = sorted(
-            (worker for id_, worker in self._workers.items() if id_ not in self._leased), key=lambda w: w.last_used
+            (worker for id_, worker in self._workers.items() if id_ not in self._leased and id_ != card.id),
+            key=lambda worker: worker.last_used,
         )
-        while idle and self._taken() + need > self.budget:
+        while idle and self._taken(card) + need > self.budget:
             log.info("ending the worker of %s to make room for %s", idle[0].card.id, card.id)
             self._drop(idle.pop(0).card.id)
-        if self._leased and self._taken() + need > self.budget:
+        if self._leased and self._taken(card) + need > self.budget:
             busy = ", ".join(self._workers[id_].card.title for id_ in sorted(self._leased) if id_ in self._workers)
             raise OutOfMemory(
                 f"{card.title} needs about {need >> 20} MB of memory, and {busy} is at work with the rest.",
@@ -161,10 +181,10 @@ class Pool:
     def _remember(self, card: Card, memory: int) -> None:
         if memory > self._measured.get(card.id, 0):
             self._measured[card.id] = memory
-            self._cache.mkdir(parents=True, exist_ok=True)
-            part = self._measured_file.with_suffix(".part")
-            part.write_text(json.dumps(self._measured), encoding="utf-8")
-            part.replace(self._measured_file)
+            try:
+                files.write(self._measured_file, json.dumps(self._measured).encode())
+            except StudioError as error:  # it is measured again next time; the run itself went well
+                log.warning("%s", error)
 
     def _read_measured(self) -> dict[str, int]:
         try:

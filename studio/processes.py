@@ -13,9 +13,13 @@ def own_mark() -> str:
 
 
 def is_alive(mark: str) -> bool:
-    """Whether the process that wrote this mark still runs."""
+    """Whether the process that wrote this mark still runs. One that ended and was not waited for is dead."""
     pid, _, created = mark.partition(":")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == created
-    except (psutil.NoSuchProcess, ValueError):
+        process = psutil.Process(int(pid))
+        return f"{process.create_time():.2f}" == created and process.status() not in _DEAD
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return False
+
+
+_DEAD = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

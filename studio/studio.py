@@ -13,20 +13,33 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studio import cards, exports, worker
+from studio import cards, exports, files, worker
+from studio.admission import Admission
 from studio.cards import Card
+from studio.clock import Clock
+from studio.compress import plan
 from studio.compress.bench import Bench
 from studio.compress.measure import RUNS
 from studio.config import Config, Mode
 from studio.device import Device
 from studio.downloads import Downloads
-from studio.engines.base import ENGINES, Result
-from studio.errors import Cancelled, IntegrityError, NotAllowed, NotFound, StudioError, Unsupported
+from studio.engines.base import Result
+from studio.errors import (
+    Cancelled,
+    IntegrityError,
+    NotAllowed,
+    NotFound,
+    StudioError,
+    TooSlow,
+    Unsupported,
+    WorkerDied,
+)
 from studio.exports import File
 from studio.jobs import Jobs, Live, Snapshot
 from studio.library import Library
+from studio.limits import LIMITS
 from studio.pool import Pool
-from studio.tasks import MAX_SEED, Compare, Explore, Task, Train, make_task
+from studio.tasks import MAX_SEED, Compare, Explore, Generate, Task, Train, make_task
 from studio.train import adopt
 from studio.train.runs import Runs
 from studio.trainings import TRAINER, Trainings
@@ -59,11 +72,17 @@ RETENTION: dict[Mode, Retention] = {
 }
 DAY_S = 86_400
 TIDY_EVERY_S = 6 * 3600
+CLOSE_S = 8.0  # what is at work may take so long to stop
 
 
 @dataclass(frozen=True)
 class Status:
-    """The status line. Sizes in bytes."""
+    """The status line, for everybody. Sizes in bytes.
+
+    Attributes:
+        memory: what all loaded models take.
+        loaded: of that, models that all share, by card id; a visitor's own are in nobody's list.
+    """
 
     device: Device
     mode: Mode
@@ -81,20 +100,34 @@ class Studio:
     Args:
         config: settings.
         device: the machine.
+
+    Raises StudioError where the home cannot be used, or is of a newer studio.
     """
 
     def __init__(self, config: Config, device: Device) -> None:
         self.config = config
         self.device = device
         budget = config.memory_mb * 2**20 if config.memory_mb is not None else device.memory // 2
-        self.library = Library(config.home)
+        self.limits = LIMITS[config.mode]
+        for folder in (config.home, config.cache):
+            files.usable(folder)
+        self.library = Library(config.home, self.limits)
         self.store = Store(config)
         self.downloads = Downloads(self.store.pull)
         self.runs = Runs(config.home)
         self.bench = Bench(config.home, config.cache, device)
         self.pool = Pool(budget, self._folder, device, config.cache, warm=config.prewarm)
-        self.jobs = Jobs(config.home, self._execute, config.queue)
-        self.trainings = Trainings(self.runs, self.jobs, self.store, self.require)
+        self.jobs = Jobs(
+            config.home,
+            self._execute,
+            config.queue,
+            each=self.limits.jobs_each,
+            floor=self.limits.floor,
+            on_end=lambda job: self.trainings.settle(job),
+        )
+        self.trainings = Trainings(self.runs, self.jobs, self.store, self.require, self.limits)
+        self._clock = Clock(config.home / "clock.json", max(self.jobs.newest(), self.library.newest()))
+        self._questions = Admission(self.limits.explores, self.limits.explores_each)
         self._closing = threading.Event()
 
     def start(self) -> None:
@@ -109,15 +142,32 @@ class Studio:
 
     def tidy(self) -> None:
         """Deletes what the mode does not keep, see RETENTION."""
-        now, days = time.time(), RETENTION[self.config.mode]
+        now, days = self._clock.now(), RETENTION[self.config.mode]
         self.jobs.forget(now - days.jobs * DAY_S)
         kept_before = 0.0 if days.kept is None else now - days.kept * DAY_S
+        self.trainings.tidy(kept_before)
         self.library.tidy(now - days.drafts * DAY_S, kept_before, self.jobs.assets())
 
+    def leave(self, owner: str) -> None:
+        """Ends a visit: the owner's jobs and trainings stop, and all that the owner made or brought in is removed.
+
+        Returns once that is done, which takes some seconds where something is at work. Where all share one library
+        nothing happens. Raises DiskFull; calling it again goes on.
+        """
+        if self.can("share"):
+            return
+        self.jobs.leave(owner)
+        for run in self.runs.list(owner=owner):
+            self._unload_run(run.id)
+        self.trainings.leave(owner)
+        self.library.leave(owner)
+        self.jobs.forget(owner=owner)
+
     def close(self) -> None:
+        """Ends everything within ten seconds: what is at work is asked to stop, and stopped when it does not."""
         self._closing.set()
         self.downloads.close()
-        self.jobs.close()
+        self.jobs.close(CLOSE_S)
         self.pool.close()
 
     # ── models ───────────────────────────────────────────────────────────────
@@ -125,7 +175,7 @@ class Studio:
     def cards(self, task: str | None = None, *, ready: bool = False) -> list[Card]:
         """Cards for a task kind (all without one), in catalogue order; with `ready` those that can run here and now."""
         found = [card for card in self.store.cards().values() if task is None or task in card.tasks]
-        return [card for card in found if self._is_ready(card)] if ready else found
+        return [card for card in found if self.store.state(card).status == "ready"] if ready else found
 
     def card(self, id: str) -> Card:
         """Raises NotFound."""
@@ -136,7 +186,7 @@ class Studio:
         card = self.card(id)
         state = self.store.state(card)
         facts = {**card.model_dump(mode="json"), "state": asdict(state), "predicted_memory": self.pool.predicted(card)}
-        if state.status == "ready":
+        if state.offline:
             with suppress(NotFound):
                 facts.update(_read_json(self.store.file(card, "facts.json")))
         return facts
@@ -171,13 +221,16 @@ class Studio:
         """Checks and queues. `kept=False` makes a draft that the library does not list until it is kept.
 
         Raises InvalidTask, NotFound (card or asset), QueueFull; IntegrityError or OfflineError when the model's files
-        are not here.
+        are not here, Unsupported when nothing here can run them.
         """
         card = self.card(card_id)
         task = self.task(card, fields)
         for asset in task.assets():
             self.library.asset(asset)
-        if self.store.state(card).status != "ready":
+        state = self.store.state(card)
+        if state.status == "unusable":
+            raise Unsupported(f"{card.title}: {state.reason}", "Choose another model.")
+        if state.status != "ready":
             self.store.path(card)  # raises what is wrong; a ready model is verified when it is loaded
         return self.jobs.submit(task, card.id, owner=owner, kept=kept)
 
@@ -194,31 +247,57 @@ class Studio:
         image: str | None = None,
         other: str | None = None,
         third: str | None = None,
+        owner: str | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Result:
         """Asks a trained model, answered at once: no job, nothing stored. `id` is a card's or a run's.
 
-        Raises InvalidTask, NotFound, and what the engine raises.
-        """
-        fields = {"op": op, "args": dict(args or {}), "image": image, "other": other, "third": third}
-        task = make_task(Explore.kind, fields)
-        card = self.explored(id)
-        assets = {id_: self.library.asset(id_).path for id_ in task.assets()}
-        with self.pool.lease(card) as engine:
-            return engine.run(task, assets, lambda *_: None, lambda: False)
+        Args:
+            owner: who asks; another's run is not there then. None may see all.
+            is_cancelled: whether nobody waits for the answer any more.
 
-    def explored(self, id: str) -> Card:
+        Raises InvalidTask, NotFound, QueueFull (too many ask this model, or this owner asks too much), TooSlow,
+        Cancelled (also once the studio closes), and what the engine raises.
+        """
+        fields = {"op": op, "args": {} if args is None else args, "image": image, "other": other, "third": third}
+        task = make_task(Explore.kind, fields)
+        card = self.explored(id, owner)
+        assets = {id_: self.library.asset(id_).path for id_ in task.assets()}
+        end = time.monotonic() + self.limits.explore_s
+
+        def is_over() -> bool:
+            return self._closing.is_set() or time.monotonic() > end or is_cancelled()
+
+        try:
+            with self._questions.place(card.id, owner or ""), self.pool.lease(card, is_over) as engine:
+                return engine.run(task, assets, lambda *_: None, is_over)
+        except (Cancelled, WorkerDied) as error:
+            if self._closing.is_set():
+                raise Cancelled("The studio is closing.") from error
+            if time.monotonic() > end and isinstance(error, Cancelled):
+                raise TooSlow(
+                    f"{card.title} took longer than {self.limits.explore_s:g} seconds.",
+                    "Ask for less at once: fewer steps or fewer pictures.",
+                ) from error
+            raise
+
+    def explored(self, id: str, owner: str | None = None) -> Card:
         """The card behind a card's or a run's id. A run that trained on is another card, so its model is loaded anew.
 
-        Raises NotFound.
+        Raises NotFound, with an `owner` also for another's run.
         """
         known = self.store.cards().get(id)
         if known is not None:
             return known
-        card = adopt.passing_card(self.runs.get(id), self.runs.model(id))
-        for old in self.pool.resident():
-            if old != card.id and adopt.run_of(old) == id:
-                self.pool.unload(old)
+        card = adopt.passing_card(self.runs.get(id, owner), self.runs.model(id))
+        self._unload_run(id, card.id)
         return card
+
+    def _unload_run(self, id: str, kept: str = "") -> None:
+        """Ends the workers with a run's models, but for the card `kept`."""
+        for old in self.pool.resident():
+            if old != kept and adopt.run_of(old) == id:
+                self.pool.unload(old)
 
     # ── variants ─────────────────────────────────────────────────────────────
 
@@ -247,13 +326,23 @@ class Studio:
             chosen = self.bench.applied(card, self.store.path(card), self.store.fingerprint(card), task)
         if chosen is not card:
             try:
-                with self.pool.lease(chosen, live.cancelled.is_set):
+                with self.pool.lease(chosen, live.cancelled.is_set, self._need(chosen, task)):
                     pass  # loaded; leased again below, so that only loading may fall back
             except (IntegrityError, Unsupported) as error:
                 log.warning("%s runs as it came: %s", card.id, error)
                 chosen = card
-        with self.pool.lease(chosen, live.cancelled.is_set) as engine:
+        with self.pool.lease(chosen, live.cancelled.is_set, self._need(chosen, task)) as engine:
             yield engine
+
+    def _need(self, card: Card, task: Task) -> int | None:
+        """Bytes at peak that a picture larger than usual takes, None for all else. Raises OutOfMemory."""
+        if not isinstance(task, Generate) or ("fast" not in card.options and self.device.accelerator != "cpu"):
+            return None  # torch may have found a GPU, whose memory is another
+        usual, budget = self.pool.predicted(card), self.pool.budget
+        with suppress(IntegrityError, Unsupported):  # loading says what is wrong
+            need = plan.need(card, self.store.path(card), task.width, task.height, usual, budget)
+            return need if need > usual else None
+        return None
 
     def _compare(self, card: Card, task: Compare, live: Live) -> str:
         def step(done: int, total: int, phase: str) -> None:
@@ -278,28 +367,29 @@ class Studio:
     def status(self) -> Status:
         active = self.jobs.active()
         loaded = self.pool.resident()
+        shared = self.store.cards()
         return Status(
             self.device,
             self.config.mode,
             self.config.offline,
             sum(loaded.values()),
             self.pool.budget,
-            loaded,
+            {id_: size for id_, size in loaded.items() if id_ in shared},
             sum(job.state == "running" for job in active),
             sum(job.state == "queued" for job in active),
         )
 
     def _tidy_often(self) -> None:
+        for folder in (self.config.home, self.config.cache):
+            files.sweep(folder)
         while True:
             try:
+                self.trainings.recover()
                 self.tidy()
-            except StudioError as error:  # a full disk, say; the studio works on and tries again
-                log.warning("nothing was tidied: %s", error.message)
+            except (StudioError, OSError) as error:  # a full disk, say; the studio works on and tries again
+                log.warning("nothing was tidied: %s", error)
             if self._closing.wait(TIDY_EVERY_S):
                 return
-
-    def _is_ready(self, card: Card) -> bool:
-        return card.engine in ENGINES and self.store.state(card).status == "ready"
 
     def _folder(self, card: Card) -> Path:
         """What an engine is given: the verified files of a card, the model of a run, the home for the trainer."""
@@ -323,8 +413,11 @@ class Studio:
             result = engine.run(job.task, assets, lambda kind, values: events[kind](*values), live.cancelled.is_set)
         if isinstance(job.task, Train):  # its outcome is the run, which the trainer keeps itself
             return ""
+        if live.cancelled.is_set():  # its owner may have left by now
+            raise Cancelled
         live.progress(live.total, live.total, "saving")
-        self.store.touch(card)
+        with suppress(StudioError):  # when it was used last is worth no result
+            self.store.touch(card)
         artifact = self.library.add(
             job.task, card.id, self.store.fingerprint(card), result, owner=job.owner, kept=job.kept
         )

@@ -7,6 +7,7 @@ the job is stored, so a stored task can be replayed to the same result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -78,14 +79,12 @@ class Generate(Task):
     count: int = Field(1, ge=1, le=16, description="How many pictures. Picture k uses seed + k.")
     image: AssetId | None = Field(None, description="Start from this picture instead of noise.")
     mask: AssetId | None = Field(None, description="Repaint only where this mask is white.")
-    strength: float = Field(
-        0.6, gt=0, le=1, description="How far to move away from the start picture. 1 ignores it, 0.1 barely touches it."
-    )
+    strength: float = Field(0.6, gt=0, le=1, description="Low keeps the start picture, high repaints it.")
 
     @model_validator(mode="after")
     def _mask_needs_image(self) -> Generate:
         if self.mask is not None and self.image is None:
-            raise ValueError("a mask needs a picture to repaint; choose an image")
+            raise ValueError("a mask needs a start picture: choose one, or remove the mask")
         return self
 
 
@@ -95,7 +94,7 @@ class Detect(Task):
     kind: ClassVar[str] = "detect"
 
     image: AssetId = Field(description="The picture to look at.")
-    confidence: float = Field(0.25, ge=0, le=1, description="Leave out what the model is less sure of than this.")
+    confidence: float = Field(0.25, ge=0, le=1, description="Hide what the model is less sure of than this.")
     iou: float = Field(0.45, ge=0, le=1, description="Two boxes of a class that overlap more than this count as one.")
     classes: tuple[str, ...] = Field((), max_length=500, description="Only these classes. Empty means all.")
     max_detections: int = Field(300, ge=1, le=1000, description="At most this many boxes, best first.")
@@ -113,7 +112,7 @@ class Segment(Task):
     box: Box | None = Field(None, description="A box around the thing as x1,y1,x2,y2 in pixels.")
     everything: bool = Field(False, description="Find all segments instead of one thing.")
     points_per_side: int = Field(16, ge=4, le=64, description="Grid of 'everything'. Denser finds smaller ones.")
-    min_area: int = Field(64, ge=1, le=10_000_000, description="Leave out segments smaller than this many pixels.")
+    min_area: int = Field(64, ge=1, le=10_000_000, description="Drop segments smaller than this many pixels.")
     scale: float = Field(100.0, ge=1, le=10_000, description="Felzenszwalb: larger makes larger segments.")
     brush: int = Field(9, ge=1, le=200, description="GrabCut and watershed: width of a click's mark in pixels.")
 
@@ -131,7 +130,7 @@ class Train(Task):
     asset_fields: ClassVar[tuple[str, ...]] = ()
     lane: ClassVar[str] = "training"
 
-    recipe: str = Field(min_length=1, max_length=60, description="What is trained; see `python app.py train list`.")
+    recipe: str = Field(min_length=1, max_length=60, description="What is trained.")
     run: RunId = Field(description="The run it makes or continues.")
     steps: int | None = Field(None, ge=1, le=100_000_000, description="Steps of the whole run.")
     minutes: float | None = Field(None, gt=0, le=14_400, description="Minutes of the whole run, instead of steps.")
@@ -139,7 +138,7 @@ class Train(Task):
     options: dict[str, Any] = Field(default_factory=dict, description="Settings, by the names of the recipe's options.")
     seed: Seed = Field(0, description="Same seed, same steps, same weights.")
     patience: int = Field(
-        0, ge=0, le=1000, description="Stop after this many looks at the held-out pictures without progress; 0: never."
+        0, ge=0, le=1000, description="Stop after this many evaluations without improvement. 0: never."
     )
 
 
@@ -190,11 +189,49 @@ def parse_task(data: dict[str, Any]) -> Task:
 
 
 def _sentence(error: ValidationError) -> str:
-    """Pydantic's findings as prose: "steps: Input should be less than or equal to 150 (it was 1000000000)."."""
-    parts = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
+    """Pydantic's findings as prose: "Steps must be at most 150, not 1000000000."."""
+    return " ".join(_finding(item) for item in error.errors())
+
+
+def _finding(item: Any) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = " ".join([path[0].replace("_", " ").capitalize(), *path[1:]]) if path else ""
+    if item["type"] == "value_error":
         text = item["msg"].removeprefix("Value error, ")
-        shown = "" if item["type"] in ("value_error", "missing") else f" (it was {str(item['input'])[:60]!r})"
-        parts.append(f"{name}: {text}{shown}" if name else text)
-    return "; ".join(parts) + "."
+        return f"{f'{name}: {text}' if name else text[:1].upper() + text[1:]}."
+    if item["type"] == "missing":
+        return f"{name} is missing."
+    if item["type"] == "extra_forbidden":
+        return f"There is no setting called {path[-1]!r}."
+    asked = next((words(item) for start, words in _ASKED if item["type"].startswith(start)), None)
+    given = str(item["input"])[:60]
+    if asked is None:
+        return f"{name}: {item['msg']} (it was {given!r})."
+    shown = "" if item["type"] == "string_too_long" else f", not {given or 'empty'}"
+    return f"{name} must {asked}{shown}."
+
+
+def _multiples(item: Any) -> str:
+    """Both neighbours that would do."""
+    step, value = item["ctx"]["multiple_of"], item["input"]
+    try:
+        low = int(value) // step * step
+    except (TypeError, ValueError):
+        return f"be a multiple of {step}"
+    return f"be a multiple of {step} (try {low} or {low + step})" if low > 0 else f"be a multiple of {step}"
+
+
+# Start of pydantic's name for what is wrong -> what is asked of the value, after "must".
+_ASKED: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("multiple_of", _multiples),
+    ("greater_than_equal", lambda item: f"be at least {item['ctx']['ge']}"),
+    ("greater_than", lambda item: f"be more than {item['ctx']['gt']}"),
+    ("less_than_equal", lambda item: f"be at most {item['ctx']['le']}"),
+    ("less_than", lambda item: f"be less than {item['ctx']['lt']}"),
+    ("int_", lambda item: "be a whole number"),
+    ("float_", lambda item: "be a number"),
+    ("finite_number", lambda item: "be a number"),
+    ("bool_", lambda item: "be yes or no"),
+    ("literal_error", lambda item: f"be one of {item['ctx']['expected']}"),
+    ("string_too_long", lambda item: f"have at most {item['ctx']['max_length']} characters"),
+)

@@ -129,6 +129,11 @@ class Worker:
             self._process.join(1.5)
         self._end()
 
+    def kill(self) -> None:
+        """Ends the process at once; whoever runs a task on it gets WorkerDied, and the pipe stays theirs."""
+        self._process.kill()
+        self._process.join(5)
+
     def _listen(self, on_event: OnEvent, is_cancelled: Callable[[], bool]) -> tuple[str, tuple[Any, ...]]:
         deadline: float | None = None
         while True:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from studio import files
 from studio.cards import Card, Source
+from studio.database import Database
 from studio.device import Device
 from studio.engines.base import Report, Result
 from studio.errors import Cancelled, Unsupported
-from studio.tasks import Generate, Task
+from studio.tasks import Explore, Generate, Task, Train
 
 
 class FakeReport:
@@ -50,7 +54,8 @@ class PacedEngine:
     """A real engine in a real worker, as slow or as broken as the prompt says.
 
     Prompts: "slow" (50 ms a step), "crash" (an ordinary bug), "die" (killed as by the system), "deaf" (says nothing),
-    "refuse" (a StudioError). Anything else paints a picture from the seed.
+    "refuse" (a StudioError). Anything else paints a picture from the seed. A question and a
+    training take 20 ms a step.
     """
 
     def __init__(self, card: Card, folder: Path, device: Device) -> None:
@@ -59,6 +64,11 @@ class PacedEngine:
         self._ballast = np.ones(int(card.options.get("megabytes", 0)) * 2**17)
 
     def run(self, task: Task, report: Report) -> Result:
+        if isinstance(task, (Explore, Train)):
+            for step in range(int(task.args.get("steps", 1)) if isinstance(task, Explore) else task.steps or 1):
+                report.progress(step, 0, "step")
+                time.sleep(0.02)
+            return Result(data={"op": task.op} if isinstance(task, Explore) else {})
         assert isinstance(task, Generate)
         steps = task.steps or 1
         for step in range(steps):
@@ -106,3 +116,43 @@ def paced_card(id: str = "paced", **options: Any) -> Card:
         options=options,
         defaults={"steps": 4, "width": 64, "height": 64},
     )
+
+
+class FullDisk:
+    """A disk without room from `fill` to `free`: no transaction is committed and no file is finished, as SQLite and
+    the system say it. What is there can be read.
+
+    Args:
+        monkeypatch: pytest's; the disk is free again after the test.
+    """
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.is_full = False
+        self._sync = files.sync
+        connection = Database._connection
+        monkeypatch.setattr(Database, "_connection", lambda db: _Connection(connection(db), self))
+        monkeypatch.setattr(files, "sync", self.sync)
+
+    def fill(self) -> None:
+        self.is_full = True
+
+    def free(self) -> None:
+        self.is_full = False
+
+    def sync(self, path: Path) -> None:
+        if self.is_full and path.is_file():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._sync(path)
+
+
+class _Connection:
+    def __init__(self, connection: sqlite3.Connection, disk: FullDisk) -> None:
+        self._connection, self._disk = connection, disk
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if self._disk.is_full and statement == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(statement, *values)
+
+    def executemany(self, statement: str, values: Any) -> sqlite3.Cursor:
+        return self._connection.executemany(statement, values)

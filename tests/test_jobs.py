@@ -1,11 +1,16 @@
+import subprocess
+import sys
 import threading
 import time
 
+import psutil
 import pytest
 
-from studio.errors import Cancelled, QueueFull, Unsupported
+from studio.errors import Cancelled, DiskFull, QueueFull, Unsupported
 from studio.jobs import Jobs
+from studio.processes import is_alive
 from studio.tasks import Generate, Train
+from tests.fakes import FullDisk
 
 TASK = Generate(prompt="x", seed=1)
 
@@ -19,7 +24,8 @@ class Work:
         self.ran = []
 
     def __call__(self, job, live):
-        self.ran.append(job.task.prompt)
+        name = getattr(job.task, "prompt", job.task.kind)
+        self.ran.append(name)
         self.started.set()
         for step in range(1000):
             live.progress(step, 1000, "step")
@@ -27,7 +33,7 @@ class Work:
                 raise Cancelled
             if self.release.wait(0.01):
                 break
-        return "artifact-" + job.task.prompt
+        return "artifact-" + name
 
 
 @pytest.fixture
@@ -112,6 +118,154 @@ def test_errors_keep_their_words_and_the_next_job_runs(tmp_path):
     assert bug.state == "failed"
     assert "ZeroDivision" not in bug.message
     assert fine.artifact == "fine"
+
+
+@pytest.mark.parametrize("task", [TASK, Train(recipe="vae", run="run-1", steps=1)], ids=["work", "training"])
+def test_a_disk_that_is_full_for_a_while_costs_no_job_and_no_lane(jobs, work, monkeypatch, task):
+    disk = FullDisk(monkeypatch)
+    running, waiting = jobs.submit(task, "card"), jobs.submit(task, "card")
+    assert work.started.wait(5)
+    disk.fill()
+    work.release.set()
+    assert finish(jobs, running).state == "done"  # for all who ask, though it is nowhere written yet
+    with pytest.raises(DiskFull):
+        jobs.submit(task, "card")
+    assert jobs.get(waiting.id).state == "queued"
+    disk.free()
+    assert finish(jobs, waiting).state == "done"
+    assert [job.state for job in jobs.history()] == ["done", "done"]
+    again = Jobs(jobs._db._file.parent, work)  # what another start of the studio reads
+    assert [job.state for job in again.history()] == ["done", "done"]
+    assert finish(jobs, jobs.submit(task, "card")).state == "done"
+
+
+def test_a_waiting_job_is_cancelled_on_a_full_disk_too(jobs, work, monkeypatch):
+    disk = FullDisk(monkeypatch)
+    jobs.submit(TASK, "card")
+    work.started.wait(5)
+    waiting = jobs.submit(Generate(prompt="never"), "card")
+    disk.fill()
+    jobs.cancel(waiting.id)
+    assert jobs.get(waiting.id).state == "cancelled"
+    disk.free()
+    work.release.set()
+    assert finish(jobs, jobs.submit(Generate(prompt="next"), "card")).state == "done"
+    assert work.ran == ["x", "next"]
+
+
+def test_the_end_of_a_job_is_told_once_it_could_be_written_down(tmp_path, work):
+    told = []
+
+    def on_end(job):
+        told.append(job.state)
+        if len(told) < 3:
+            raise DiskFull("The disk is full.")
+
+    work.release.set()
+    jobs = Jobs(tmp_path, work, on_end=on_end)
+    jobs.start()
+    job = jobs.submit(TASK, "card")
+    assert finish(jobs, job).state == "done"
+    end = time.monotonic() + 20
+    while len(told) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert told == ["done"] * 3
+    jobs.close()
+
+
+def test_a_bug_in_the_queue_itself_does_not_end_its_lane(jobs, work, monkeypatch):
+    work.release.set()
+    queues, broken = jobs._queues, [True]
+    monkeypatch.setattr(jobs, "_queues", lambda: 1 / 0 if broken else queues())
+    time.sleep(0.7)  # it stumbles at least once
+    broken.clear()
+    assert finish(jobs, jobs.submit(TASK, "card")).state == "done"
+
+
+def test_a_zombie_is_dead(tmp_path, work):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mark = f"{child.pid}:{psutil.Process(child.pid).create_time():.2f}"
+    assert is_alive(mark)
+    dead = Jobs(tmp_path, work)
+    dead._app = mark
+    running, waiting = dead.submit(Generate(prompt="running"), "card"), dead.submit(Generate(prompt="waiting"), "card")
+    with dead._db.transaction() as db:
+        db.execute("UPDATE job SET state = 'running', started = 1 WHERE id = ?", (running.id,))
+    child.kill()
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:  # nobody has waited for it
+        time.sleep(0.01)
+    work.release.set()
+    jobs = Jobs(tmp_path, work)
+    jobs.start()
+    try:
+        assert jobs.get(running.id).state == "interrupted"
+        assert finish(jobs, waiting).state == "done"
+    finally:
+        jobs.close()
+        child.wait()
+
+
+def test_owners_take_turns(tmp_path, work):
+    jobs = Jobs(tmp_path, work)
+    jobs.start()
+    first = jobs.submit(Generate(prompt="a1"), "card", owner="a")
+    work.started.wait(5)
+    rest = [jobs.submit(Generate(prompt=name), "card", owner=name[0]) for name in ("a2", "a3", "b1", "b2")]
+    assert [(job.task.prompt, job.place) for job in jobs.active()] == [
+        ("a1", 0), ("b1", 1), ("a2", 2), ("b2", 3), ("a3", 4),
+    ]  # fmt: skip
+    work.release.set()
+    for job in (first, *rest):
+        finish(jobs, job)
+    assert work.ran == ["a1", "b1", "a2", "b2", "a3"]
+    jobs.close()
+
+
+def test_an_owner_has_a_share_and_a_full_queue_still_takes_the_next_visitor(tmp_path, work):
+    jobs = Jobs(tmp_path, work, limit=3, each=3)
+    jobs.start()
+    jobs.submit(TASK, "card", owner="greedy")
+    work.started.wait(5)
+    for _ in range(2):
+        jobs.submit(TASK, "card", owner="greedy")
+    with pytest.raises(QueueFull, match="3 of your jobs"):
+        jobs.submit(TASK, "card", owner="greedy")
+    jobs.submit(TASK, "card", owner="other")
+    assert jobs.submit(TASK, "card", owner="next").place == 2
+    with pytest.raises(QueueFull, match="4 jobs are waiting"):
+        jobs.submit(TASK, "card", owner="other")
+    work.release.set()
+    jobs.close()
+
+
+def test_a_share_holds_when_all_ask_at_once(tmp_path, work):
+    jobs = Jobs(tmp_path, work, limit=16, each=2)
+    results = []
+
+    def ask():
+        try:
+            results.append(jobs.submit(TASK, "card", owner="one").state)
+        except QueueFull:
+            results.append("refused")
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["queued"] * 2 + ["refused"] * 10
+
+
+def test_who_leaves_takes_the_jobs_along(jobs, work):
+    jobs.submit(TASK, "card", owner="visitor")
+    work.started.wait(5)
+    jobs.submit(TASK, "card", owner="visitor")
+    stays = jobs.submit(TASK, "card", owner="other")
+    assert jobs.leave("visitor")
+    jobs.forget(owner="visitor")
+    work.release.set()
+    assert finish(jobs, stays).state == "done"
+    assert [job.owner for job in jobs.history()] == ["other"]
 
 
 def test_what_a_dead_app_left_is_interrupted_or_taken_over(tmp_path, work):

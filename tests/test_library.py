@@ -1,15 +1,19 @@
 import errno
 import os
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from studio import files
 from studio.engines.base import Result
-from studio.errors import DiskFull, InvalidImage, NotFound
+from studio.errors import DiskFull, InvalidImage, NotFound, QueueFull
 from studio.library import Library
+from studio.limits import Limits
 from studio.ops import pictures
 from studio.tasks import Detect, Generate, Segment
+from tests.fakes import FullDisk
 
 RED = np.full((20, 30, 3), (200, 0, 0), np.uint8)
 BLUE = np.full((20, 30, 3), (0, 0, 200), np.uint8)
@@ -156,3 +160,115 @@ def test_two_apps_on_one_library(tmp_path):
     one, two = Library(tmp_path), Library(tmp_path)
     artifact = generated(one)
     assert two.get(artifact.id) == artifact
+
+
+def test_two_owners_of_one_picture_each_have_a_name_of_their_own_for_it(library):
+    asset = library.add_image(RED, "Anna's holiday.png", owner="anna")
+    assert library.add_image(RED, "red.png", owner="ben").id == asset.id
+    assert library.asset(asset.id, "anna").name == "Anna's holiday.png"
+    assert library.asset(asset.id, "ben").name == "red.png"
+    assert library.asset(asset.id, "carl").name == ""
+    found = Result(data={"labels": [], "scores": [], "boxes": []})
+    artifact = library.add(Detect(image=asset.id), "yolo", "", found, owner="ben")
+    assert artifact.parents[0].name == "red.png"
+
+
+def test_names_from_before_are_nobodys_but_the_one_who_lives_here(tmp_path):
+    library = Library(tmp_path)
+    asset = library.add_image(RED)
+    made = generated(library, BLUE)
+    with library._db.transaction() as db:  # as the version before kept it
+        db.execute("DROP TABLE holding")
+        db.execute("UPDATE asset SET name = 'mine.png' WHERE id = ?", (asset.id,))
+        db.execute("PRAGMA user_version = 1")
+    library = Library(tmp_path)
+    assert library.asset(asset.id).name == "mine.png"
+    assert library.asset(asset.id, "visitor").name == ""
+    assert library.get(made.id).outputs[0].name == "generate"
+
+
+def test_who_leaves_takes_along_what_nobody_else_has(library):
+    shared, own = library.add_image(RED, owner="anna"), library.add_image(BLUE, owner="anna")
+    library.add_image(RED, owner="ben")
+    mask = library.add_mask(HALF, owner="anna")
+    result = generated(library, np.full((20, 30, 3), (0, 200, 0), np.uint8), owner="anna")
+    stays = generated(library, np.full((20, 30, 3), (9, 9, 9), np.uint8), owner="ben")
+    library.leave("anna")
+    assert library.asset(shared.id, "ben")
+    for gone in (own, mask, result.outputs[0]):
+        with pytest.raises(NotFound):
+            library.asset(gone.id)
+        assert not gone.path.exists()
+        assert not gone.thumb.exists()
+    assert [artifact.id for artifact in library.list()] == [stays.id]
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+
+
+def test_an_owner_may_bring_in_so_many_and_so_much(tmp_path):
+    library = Library(tmp_path, Limits(uploads_each=2, bytes_each=20_000, uploads=3))
+    first, _ = (library.add_image(noise(seed), owner="anna") for seed in range(2))
+    with pytest.raises(QueueFull, match="2 pictures"):
+        library.add_image(noise(2), owner="anna")
+    library.add_image(noise(0), owner="anna")  # what is there already
+    library.add_image(noise(3))  # an example of the studio's own
+    with pytest.raises(QueueFull, match="as many"):
+        library.add_image(noise(4), owner="carl")
+    assert len(list((tmp_path / "assets").glob("*/*.png"))) == 3  # the refused left no files
+    library.leave("anna")
+    library.add_image(noise(4), owner="carl")
+    large = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    with pytest.raises(QueueFull):
+        library.add_image(large, owner="dora")
+    assert not first.path.exists()
+
+
+def test_masks_that_are_refined_again_and_again_use_up_no_share(tmp_path):
+    library = Library(tmp_path, Limits(uploads_each=1, uploads=1))
+    library.add_image(noise(0), owner="anna")
+    for width in range(1, 8):
+        library.add_mask(np.arange(64).reshape(8, 8) < width, owner="anna")
+
+
+def test_room_is_left_on_the_disk(tmp_path):
+    library = Library(tmp_path, Limits(floor=2**60))
+    with pytest.raises(DiskFull, match="stay free"):
+        library.add_image(RED)
+    assert not list(tmp_path.glob("assets/*/*"))
+
+
+def test_nothing_is_half_there_when_the_disk_is_full(library, tmp_path, monkeypatch):
+    disk = FullDisk(monkeypatch)
+    disk.fill()
+    with pytest.raises(DiskFull):
+        library.add_image(RED)
+    with pytest.raises(DiskFull):
+        generated(library)
+    disk.free()
+    assert not list(tmp_path.glob("assets/*/*"))
+    assert generated(library).outputs[0].path.exists()
+
+
+def test_a_result_whose_picture_has_gone_meanwhile_is_kept_nevertheless(library):
+    picture = library.add_image(RED, owner="anna")
+    library.leave("anna")
+    found = Result(data={"labels": [], "scores": [], "boxes": []})
+    assert library.add(Detect(image=picture.id), "yolo", "", found).parents == ()
+
+
+def test_files_are_on_the_disk_before_the_rows_that_name_them(library, monkeypatch):
+    order = []
+    write, transaction = files.write, library._db.transaction
+
+    @contextmanager
+    def watched():
+        with transaction() as db:
+            yield db
+        order.append("commit")
+
+    monkeypatch.setattr(files, "write", lambda path, data: (order.append(path.suffix), write(path, data)))
+    monkeypatch.setattr(library._db, "transaction", watched)
+    library.add_image(RED)
+    assert order == [".png", ".webp", "commit"]

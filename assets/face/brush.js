@@ -1,12 +1,15 @@
 // Paints a mask over a picture: one canvas the size of the picture, white where it shall change.
-studio.brush = (start, mask, finish) => {
+// `keep(promise of PNG bytes or null)` after every stroke; `leave(unwanted)` when the hand has done, or wants none of it.
+studio.brush = (start, mask, { keep, leave }) => {
   const { h } = studio;
   const image = h("img", { src: studio.picture(start.id), alt: "", draggable: "false" });
-  const measure = `--w:${Math.round(start.width * Math.min(4, Math.max(1, 560 / Math.max(start.width, start.height))))}px;--fit:${start.width / start.height}`;
-  const canvas = h("canvas", { class: "over", width: start.width, height: start.height, style: "opacity:0.6;touch-action:none;cursor:crosshair" });
+  const canvas = h("canvas", {
+    class: "over", width: start.width, height: start.height, style: "opacity:0.6;touch-action:none;cursor:crosshair",
+    tabindex: 0, role: "img", "aria-label": "The picture, to be painted where it shall change",
+  });
   const pen = canvas.getContext("2d", { willReadFrequently: false });
-  const figure = h("div", { class: "figure", style: measure }, image, canvas);
-  const strokes = [];
+  const figure = h("div", { class: "figure", style: studio.measure(start) }, image, canvas);
+  let strokes = [], undone = []; // a stroke, or "clear"
   const ink = getComputedStyle(document.body).getPropertyValue("--accent").trim() || "#3556c8";
   let erase = false, last = null, base = null;
 
@@ -21,15 +24,31 @@ studio.brush = (start, mask, finish) => {
   const redraw = () => {
     pen.globalCompositeOperation = "source-over";
     pen.clearRect(0, 0, start.width, start.height);
-    if (base) pen.drawImage(base, 0, 0);
-    for (const { points, thick, wipe } of strokes) points.forEach((point, index) => segment(points[Math.max(0, index - 1)], point, thick, wipe));
+    const from = strokes.lastIndexOf("clear");
+    if (base && from < 0) pen.drawImage(base, 0, 0);
+    for (const { points, thick, wipe } of strokes.slice(from + 1)) {
+      points.forEach((point, index) => segment(points[Math.max(0, index - 1)], point, thick, wipe));
+    }
   };
-  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); last = { points: [at(event)], thick: width(), wipe: erase }; strokes.push(last); segment(last.points[0], last.points[0], last.thick, erase); });
-  canvas.addEventListener("pointermove", (event) => { if (!last) return; const point = at(event); segment(last.points.at(-1), point, last.thick, last.wipe); last.points.push(point); });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { last = null; });
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    canvas.focus({ preventScroll: true });
+    last = { points: [at(event)], thick: width(), wipe: erase };
+    segment(last.points[0], last.points[0], last.thick, erase);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!last) return;
+    const point = at(event);
+    segment(last.points.at(-1), point, last.thick, last.wipe);
+    last.points.push(point);
+  });
+  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { if (last) add(last); last = null; });
+  const add = (stroke) => { strokes.push(stroke); undone = []; changed(); };
+  const step = (from, to) => { if (from.length) { to.push(from.pop()); redraw(); changed(); } };
+  const undo = () => step(strokes, undone), redo = () => step(undone, strokes);
 
   // An earlier mask comes back as paint: its light pixels become ink.
-  if (mask) {
+  const earlier = mask ? new Promise((done) => {
     const old = new Image();
     old.onload = () => {
       base = h("canvas", { width: start.width, height: start.height });
@@ -37,28 +56,62 @@ studio.brush = (start, mask, finish) => {
       layer.drawImage(old, 0, 0, start.width, start.height);
       const data = layer.getImageData(0, 0, start.width, start.height);
       const [r, g, b] = parse(ink);
-      for (let i = 0; i < data.data.length; i += 4) { const on = data.data[i] > 127; data.data.set([r, g, b, on ? 255 : 0], i); }
+      for (let i = 0; i < data.data.length; i += 4) {
+        const on = data.data[i] > 127;
+        data.data.set([r, g, b, on ? 255 : 0], i);
+      }
       layer.putImageData(data, 0, 0);
       redraw();
+      done();
     };
+    old.onerror = done;
     old.src = studio.picture(mask);
-  }
+  }) : Promise.resolve();
   const parse = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  // A stroke is kept after a moment's rest, and at once when the brush is left.
+  let waiting = null;
+  const changed = () => { clearTimeout(waiting); waiting = setTimeout(save, 300); };
   const save = () => {
+    clearTimeout(waiting);
+    waiting = null;
+    keep(earlier.then(bytes));
+  };
+  const bytes = () => {
     const out = h("canvas", { width: start.width, height: start.height });
     const layer = out.getContext("2d");
     layer.drawImage(canvas, 0, 0);
     const data = layer.getImageData(0, 0, start.width, start.height);
-    for (let i = 0; i < data.data.length; i += 4) { const on = data.data[i + 3] > 127 ? 255 : 0; data.data.set([on, on, on, 255], i); }
+    let any = false;
+    for (let i = 0; i < data.data.length; i += 4) {
+      const on = data.data[i + 3] > 127 ? 255 : 0;
+      any ||= on > 0;
+      data.data.set([on, on, on, 255], i);
+    }
     layer.putImageData(data, 0, 0);
-    out.toBlob(finish, "image/png");
+    return any ? new Promise((done) => out.toBlob(done, "image/png")) : null;
   };
+  const close = (unwanted = false) => {
+    if (last) { strokes.push(last); last = null; changed(); }
+    if (waiting !== null && !unwanted) save();
+    clearTimeout(waiting);
+    document.removeEventListener("keydown", key, true);
+    leave(unwanted);
+  };
+  const key = (event) => {
+    if (!studio.visible(canvas)) return;
+    const act = event.key === "Escape" ? close : { undo, redo }[studio.undoKey(event)];
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  };
+  document.addEventListener("keydown", key, true);
   const eraser = h("button", { type: "button", "aria-pressed": "false", onclick: () => { erase = !erase; eraser.setAttribute("aria-pressed", String(erase)); eraser.textContent = erase ? "Erasing" : "Eraser"; } }, "Eraser");
   const tools = h("div", { class: "brush" },
     h("label", { class: "small" }, "Brush ", size), eraser,
-    h("button", { type: "button", onclick: () => { strokes.pop(); redraw(); } }, "Undo"),
-    h("button", { type: "button", onclick: () => { strokes.length = 0; base = null; redraw(); } }, "Clear"),
-    h("button", { type: "button", class: "primary", style: "width:auto;min-height:36px", onclick: save }, "Use this mask"),
-    h("button", { type: "button", class: "quiet", onclick: () => finish(null) }, "Leave"));
-  return { figure, tools };
+    h("button", { type: "button", onclick: undo }, "Undo"),
+    h("button", { type: "button", onclick: () => { add("clear"); redraw(); } }, "Clear"),
+    h("button", { type: "button", class: "primary", style: "width:auto;min-height:36px", onclick: () => close() }, "Done"),
+    h("button", { type: "button", class: "quiet", title: "Back to what was there before", onclick: () => close(true) }, "Cancel"));
+  return { figure, tools, leave: () => close(), focus: () => canvas.focus({ preventScroll: true }) };
 };

@@ -50,7 +50,8 @@ studio.chart = (holder, first) => {
     const lines = spec.lines.map((line, index) => ({ ...line, hue: line.hue || studio.series(index), raw: line.points.filter(([, y]) => usable(y)) }))
       .map((line) => ({ ...line, shown: line.dots ? line.raw : studio.smooth(line.raw, spec.smooth || 0) }));
     const all = lines.flatMap((line) => line.shown);
-    canvas.setAttribute("aria-label", lines.map((line) => `${line.name} ${studio.figure(line.shown.at(-1)?.[1])}`).join(", "));
+    const ends = lines.map((line) => `${line.name} ${studio.figure(line.shown.at(-1)?.[1])}`);
+    canvas.setAttribute("aria-label", ends.join(", ") || "Nothing to plot yet");
     if (!all.length) { c.fillStyle = text; c.fillText(spec.log ? "Nothing above zero to show" : "Nothing yet", 8, height / 2); place = null; return; }
     const scale = (y) => (spec.log ? Math.log10(y) : y);
     let [x0, x1] = [Math.min(...all.map((p) => p[0])), Math.max(...all.map((p) => p[0]))];
@@ -80,7 +81,7 @@ studio.chart = (holder, first) => {
       c.strokeStyle = c.fillStyle = line.hue; c.lineJoin = "round";
       if (spec.smooth && !line.dots) { c.globalAlpha = 0.22; c.lineWidth = 1; path(c, line.raw, px, py); c.globalAlpha = 1; }
       c.lineWidth = line.dots ? 1.25 : 1.75;
-      path(c, line.shown, px, py);
+      if (!line.dots || line.shown.length > 2) path(c, line.shown, px, py); // two held-out numbers are no curve
       if (line.dots || line.shown.length === 1) for (const [x, y] of line.shown) { c.beginPath(); c.arc(px(x), py(y), 2.5, 0, 7); c.fill(); }
     }
     if (names) { // direct labels, pushed apart

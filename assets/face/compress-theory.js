@@ -28,7 +28,7 @@ studio.calculator = (about) => {
   draw();
   return h("div", { class: "cmp-section" },
     h("div", { class: "cmp-head" }, h("h2", {}, "How large is a model?"), input, h("span", { class: "cmp-chips" }, PRESETS.map((text) => h("button", { type: "button", class: "chip num", onclick: () => { input.value = text; draw(); } }, text)))),
-    h("div", { class: "cmp-scroll" }, h("table", { class: "cmp-table num" }, h("thead", {}, h("tr", {}, ["Precision", "Bits alone", "With scales", "Against fp32", "As measured on the starter models"].map((text) => h("th", { scope: "col" }, text)))), body)),
+    h("div", { class: "cmp-scroll", tabindex: 0, role: "group", "aria-label": "Table" }, h("table", { class: "cmp-table num" }, h("thead", {}, h("tr", {}, ["Precision", "Bits alone", "With scales", "Against fp32", "As measured on the starter models"].map((text) => h("th", { scope: "col" }, text)))), body)),
     h("p", { class: "note" }, "Parameters times bits. Measured files also hold what stays in fp16, and a header, so small models come out larger. Running needs more: activations and the runtime itself."));
 };
 
@@ -37,12 +37,12 @@ studio.claims = (about) => {
   const ratios = studio.measuredRatios(about);
   const share = (value) => studio.gigabytes(value * about.baseline);
   const span = (list, say) => { const low = Math.min(...list), high = Math.max(...list); return !list.length ? "–" : low === high ? say(low) : `${say(low)} to ${say(high)}`; };
-  const title = (id) => about.precisions.find((one) => one.id === id)?.title || id;
+  const title = (id) => about.titles[id] || id;
   const ours = (claim) => claim.measured.filter((id) => ratios.has(id)).map((id) => { const all = ratios.get(id).map((ratio) => ratio * 2); return h("div", {}, h("span", { class: "muted" }, `${title(id)}: `), span([Math.min(...all), Math.max(...all)], share)); });
   const lines = about.claims.map((claim) => h("tr", {}, h("th", { scope: "row" }, claim.technique), h("td", {}, claim.said || "–"), h("td", { class: claim.error ? "poor" : "" }, span(claim.gigabytes, (value) => `${value} GB`)), h("td", {}, span(claim.share, share)), h("td", {}, ours(claim).length ? ours(claim) : "not measured"), h("td", { class: "cmp-text" }, claim.error ? h("strong", {}, claim.error) : null, claim.error && claim.note ? " " : null, claim.note)));
-  return [h("div", { class: "cmp-section" }, h("div", { class: "cmp-head" }, h("h2", {}, "Memory reduction, as it is told for 70 billion weights")),
+  return [h("div", { class: "cmp-section" }, h("div", { class: "cmp-head" }, h("h2", {}, "Memory reduction for a model of 70 billion weights: a table that is often passed on, checked")),
     h("ul", { class: "cmp-errors" }, about.claim_errors.map((text) => h("li", {}, text))),
-    h("div", { class: "cmp-scroll" }, h("table", { class: "cmp-table cmp-claims num" }, h("thead", {}, h("tr", {}, ["Technique", "Claimed", "Claimed size", "Arithmetic", "Our files, scaled to 70 B", "What is wrong, or to know"].map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, lines)))),
+    h("div", { class: "cmp-scroll", tabindex: 0, role: "group", "aria-label": "Table" }, h("table", { class: "cmp-table cmp-claims num" }, h("thead", {}, h("tr", {}, ["Technique", "Claimed", "Claimed size", "Arithmetic", "Our files, scaled to 70 B", "What is wrong, or to know"].map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, lines)))),
     quality(about, title)];
   function quality(known, name) {
     const models = [...new Set(known.measured.map((row) => row.model))];
@@ -51,7 +51,7 @@ studio.claims = (about) => {
     const leading = { "text-to-image": ["ssim", "SSIM to fp32"], autoencoder: ["coder_psnr", "PSNR, dB"], segmenter: ["mask_iou", "mask IoU to fp32"], detector: ["map50", "mAP50"] };
     const cell = (precision, model) => { const row = known.measured.find((one) => one.model === model && one.precision === precision); const value = row?.[leading[model]?.[0]]; return row ? [h("td", {}, `${(100 * row.ratio).toFixed(1)} %`), h("td", {}, studio.figure(value))] : [h("td", {}, "–"), h("td", {}, "–")]; };
     return h("div", { class: "cmp-section" }, h("div", { class: "cmp-head" }, h("h2", {}, "What it costs the starter models")),
-      h("div", { class: "cmp-scroll" }, h("table", { class: "cmp-table num" }, h("thead", {}, h("tr", {}, h("th", {}, ""), models.flatMap((model) => [h("th", {}, `${model}, of fp32`), h("th", {}, leading[model]?.[1] || "")]))), h("tbody", {}, order.map((id) => h("tr", {}, h("th", { scope: "row" }, name(id)), models.flatMap((model) => cell(id, model))))))),
-      h("p", { class: "note" }, "Files as stored, header and scales included. The same on every machine: python -m tests.bench.compress_quality."));
+      h("div", { class: "cmp-scroll", tabindex: 0, role: "group", "aria-label": "Table" }, h("table", { class: "cmp-table num" }, h("thead", {}, h("tr", {}, h("th", {}, h("span", { class: "sr" }, "Precision")), models.flatMap((model) => [h("th", {}, `${model}, of fp32`), h("th", {}, leading[model]?.[1] || "")]))), h("tbody", {}, order.map((id) => h("tr", {}, h("th", { scope: "row" }, name(id)), models.flatMap((model) => cell(id, model))))))),
+      h("p", { class: "note" }, "Files as stored, header and scales included. They are the same on every machine."));
   }
 };

@@ -50,12 +50,12 @@ studio.compressViews = ({ row, reference, pick, about, now }) => {
   // ── the table ──────────────────────────────────────────────────────────
   const table = (picked) => {
     const rows = now().rows, base = reference();
-    const names = [...new Set(rows.flatMap((one) => Object.keys(one.quality)))].filter((name) => name !== "mse");
+    const names = [...new Set(rows.flatMap((one) => Object.keys(one.quality)))];
     const ratio = (one, name, up) => isNumber(one[name]) && isNumber(base?.[name]) && !one.reference && base[name] > 0 ? h("span", { class: "small muted" }, ` ${up ? (base[name] / one[name]).toFixed(1) : (one[name] / base[name]).toFixed(2)}×`) : null;
     const head = ["Variant", "MB on disk", "Peak MB", "Load s", "First ms", "Median ms", ...names.map((name) => `${measure(name).title}${measure(name).unit ? ` ${measure(name).unit}` : ""}`)];
     const line = (one) => h("tr", { class: one.key === picked ? "picked" : "", "data-key": one.key, onclick: () => pick(one.key) },
       h("th", { scope: "row" }, h("button", { type: "button", class: "quiet name", "data-act": `row-${one.key}`, "aria-pressed": String(one.key === picked) }, h("i", { class: "dot", style: `background:${studio.runtimeHue(one.runtime)}`, "aria-hidden": "true" }), one.title),
-        one.default ? h("span", { class: "badge on" }, "In use") : null, one.front ? h("span", { class: "badge", title: "No other variant is smaller, faster and better at once" }, "Front") : null,
+        one.default ? h("span", { class: "badge on" }, "In use") : null, one.front ? h("span", { class: "badge", title: "No other variant measured here is smaller, faster and better at once" }, "Best trade-off") : null,
         !one.error && (one.runs ?? one.of ?? 0) < (one.of ?? 0) ? h("span", { class: "badge", title: "Times are the middle of the runs so far" }, `${one.runs ?? 0} of ${one.of} runs`) : null),
       one.error ? h("td", { colspan: head.length - 1, class: "muted cmp-failed" }, one.error) : [
         h("td", {}, mb(one.bytes), ratio(one, "bytes", false)), h("td", {}, isNumber(one.peak_mb) ? String(Math.round(one.peak_mb)) : "–"), h("td", {}, studio.figure(one.load_s)), h("td", {}, studio.figure(one.first_ms)),
@@ -92,7 +92,7 @@ studio.compressViews = ({ row, reference, pick, about, now }) => {
       ...rows.map((one) => { const x = px(of(one, axis)), y = py(one.quality[name]); const group = svg("g", { class: `cmp-dot${one.key === picked ? " picked" : ""}`, "data-key": one.key }, svg("circle", { cx: x, cy: y, r: radius(one), fill: studio.runtimeHue(one.runtime), "fill-opacity": one.front ? 0.9 : 0.3, stroke: studio.runtimeHue(one.runtime) })); group.addEventListener("click", () => pick(one.key)); return group; }),
       ...[...rows].sort((a, b) => py(a.quality[name]) - py(b.quality[name])).map((one) => label(one, px(of(one, axis)), py(one.quality[name]))));
     return h("div", { class: "cmp-section" }, h("div", { class: "cmp-head" }, h("h2", {}, "Cost and quality"), h("div", { class: "segs" }, Object.entries(AXES).map(([value, [text]]) => h("button", { type: "button", class: "seg", "data-act": `axis-${value}`, "aria-pressed": String(axis === value), onclick: () => { axis = value; pick(picked); } }, text)))),
-      h("div", { class: "cmp-scroll" }, picture), h("p", { class: "note" }, "The line joins what no other beats on these two axes; a larger dot is a larger file; full colour is on the front of size, time and quality."));
+      h("div", { class: "cmp-scroll" }, picture), h("p", { class: "note" }, "The line joins what no other beats on these two axes; a larger dot is a larger file; full colour is a best trade-off of size, time and quality."));
   };
 
   // ── layers ─────────────────────────────────────────────────────────────

@@ -86,7 +86,7 @@ studio.kinds.compress = ({ root, trigger }) => {
     h("p", { class: "note" }, machine()));
   const machine = () => {
     const { name, cores, features } = about.machine;
-    return `Measured here: ${name}, ${cores} core${cores === 1 ? "" : "s"}${features.includes("amx") ? ", AMX" : features.includes("vnni") ? ", VNNI" : ", no VNNI: 8 bits may not be faster"}. Each variant runs in a process of its own, in turns.`;
+    return `Measured here: ${name}, ${studio.count(cores, "core")}${features.includes("amx") ? ", AMX" : features.includes("vnni") ? ", VNNI" : ", no VNNI: 8 bits may not be faster"}. Each variant runs in a process of its own, in turns.`;
   };
   const variants = () => {
     const groups = new Map();
@@ -114,12 +114,12 @@ studio.kinds.compress = ({ root, trigger }) => {
     if (!shot) return null;
     const share = shot.total ? (100 * shot.step) / shot.total : 0;
     const words = shot.state === "queued" ? (shot.place ? `Waiting, ${shot.place} before this one` : "Starting") : shot.phase || "Measuring";
-    return h("div", { class: "cmp-progress", role: "status" }, h("div", { class: "stage-bar" + (shot.total ? "" : " unknown") }, h("i", { style: `width:${share}%` })),
+    return h("div", { class: "cmp-progress" }, h("div", { class: "stage-bar" + (shot.total ? "" : " unknown") }, h("i", { style: `width:${share}%` })),
       h("div", { class: "stage-line" }, h("span", { class: "phase" }, words[0].toUpperCase() + words.slice(1)), shot.total > 1 ? h("span", { class: "num" }, `${shot.step} of ${shot.total}`) : null, h("span", { class: "spring" }), h("span", { class: "num" }, studio.seconds(shot.seconds || 0))));
   };
   const empty = () => h("div", { class: "empty" }, h("h2", {}, "What does each precision cost here?"),
     h("p", {}, "The same input runs in every variant you choose: size, memory, speed and quality, side by side. One click makes the best one the default for this model."),
-    now?.offered.length && about.can ? h("div", { class: "examples" }, h("button", { type: "button", "data-act": "first", onclick: () => compare() }, `Compare ${chosen.size} variants of ${now.title}`)) : null);
+    now?.offered.length && about.can ? h("div", { class: "examples" }, h("button", { type: "button", "data-act": "first", onclick: () => compare() }, `Compare ${studio.count(chosen.size, "variant")} of ${now.title}`)) : null);
   const views = studio.compressViews({ row: () => now.rows.find((one) => one.key === picked), reference: () => now.rows.find((one) => one.reference), pick: (name) => { picked = name; touched = true; draw(); }, about: () => about, now: () => now });
   const measured = () => now?.rows.length
     ? [head(), views.pictures(), views.table(picked), selected(), views.scatter(picked), views.layers(), exportsRow()]

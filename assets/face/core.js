@@ -1,6 +1,6 @@
 // The shared ground of the page's own pieces. Each piece registers under studio.kinds; Gradio mounts it by name.
 (() => {
-  const studio = (window.studio = { kinds: {}, named: {}, targets: [], abilities: [] });
+  const studio = (window.studio = { kinds: {}, named: {}, targets: [] });
 
   // Elements by hand: text is always text, never markup.
   studio.h = (tag, attributes = {}, ...children) => {
@@ -11,8 +11,13 @@
       else element.setAttribute(name, value === true ? "" : value);
     }
     element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    if (attributes.type === "range") studio.filled(element);
     return element;
   };
+
+  // A slider's track is filled up to its thumb, as Gradio's are; call it where a script moves one.
+  studio.filled = (range) => range.style.setProperty("--range_progress", `${(100 * (range.value - range.min)) / Math.max(1e-9, range.max - range.min)}%`);
+  document.addEventListener("input", (event) => { if (event.target.type === "range") studio.filled(event.target); }, true);
 
   // Like replaceChildren, but leaves out what is not there.
   studio.fill = (parent, ...children) => parent.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
@@ -23,6 +28,7 @@
     again: "M13 8a5 5 0 1 1-1.6-3.7M13 2.5v3h-3",
     vary: "M3 4h2.5l5 8H13M3 12h2.5l1.4-2.2M9.2 6 10.5 4H13",
     close: "M4 4l8 8M12 4l-8 8",
+    tick: "M3 8.500l3.500 3.500L13 4.500",
     brush: "M9.5 6.5 13 3M4 13c-1 0-1.5 0-2 .5 1-3 1.5-4.5 3.5-4.5S8 10 8 11s-1.500 2-4 2z",
     picture: "M2.500 3.500h11v9h-11zM2.500 11l3-3 2.500 2.500 2-2 3.500 3",
     trash: "M3 4.500h10M6 4.500v-2h4v2M4.500 4.500l.5 9h6l.5-9",
@@ -41,6 +47,12 @@
     return svg;
   };
 
+  // Style of a picture's figure: small ones are enlarged so that they can be seen, more where there is more room.
+  studio.measure = ({ width, height }) => {
+    const room = Math.max(560, innerHeight - 420);
+    return `--w:${Math.round(width * Math.min(room / 140, Math.max(1, room / Math.max(width, height))))}px;--fit:${width / height}`;
+  };
+
   studio.url = (path) => new URL(`face/${path}`, document.baseURI).href;
   studio.picture = (id) => studio.url(`asset/${id}.png`);
   studio.thumb = (id) => studio.url(`asset/${id}.webp`);
@@ -57,20 +69,64 @@
   };
   studio.upload = (file, kind) => studio.ask(`upload?kind=${kind}&name=${encodeURIComponent(file.name || "")}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
 
-  studio.remember = (key, value) => {
+  // memory(key) reads, memory(key, text) writes, memory(key, null) forgets.
+  let isOver = false; // once all is forgotten, nothing is remembered any more
+  const memory = (store) => (key, value) => {
+    if (isOver) return null;
     try {
-      if (value === null) localStorage.removeItem(`studio.${key}`);
-      else if (value === undefined) return localStorage.getItem(`studio.${key}`);
-      else localStorage.setItem(`studio.${key}`, value);
+      if (value === null) window[store].removeItem(`studio.${key}`);
+      else if (value === undefined) return window[store].getItem(`studio.${key}`);
+      else window[store].setItem(`studio.${key}`, value);
     } catch { /* private windows may refuse; then nothing is remembered */ }
     return null;
   };
+  studio.remember = memory("localStorage"); // in this browser
+  studio.recall = memory("sessionStorage"); // in this window
+  const stores = () => [localStorage, sessionStorage];
+  const ours = (store) => Object.keys(store).filter((key) => key.startsWith("studio"));
+  studio.remembers = () => stores().some((store) => ours(store).length > 0);
+  studio.forget = () => {
+    isOver = true;
+    for (const store of stores()) for (const key of ours(store)) store.removeItem(key);
+  };
 
-  // Gradio calls this once per piece; `props.value` is what Python sent.
-  studio.mount = (kind, element, props, trigger, watch) => {
+  // What is on its way to the studio and belongs to the next run: promises of an answer, {message, hint} where it failed.
+  const arriving = new Set();
+  studio.arrive = (answer) => {
+    arriving.add(answer);
+    answer.finally(() => arriving.delete(answer));
+    return answer;
+  };
+  studio.arrived = async () => (await Promise.all(arriving)).find((answer) => answer?.message);
+
+  // Whether a key belongs to the words being written there.
+  const WORDLESS = ["range", "checkbox", "radio", "button", "submit", "file", "color"];
+  studio.isTyping = ({ tagName, type, isContentEditable }) =>
+    tagName === "TEXTAREA" || Boolean(isContentEditable) || (tagName === "INPUT" && !WORDLESS.includes(type));
+  // "undo", "redo" or nothing, as the key is known everywhere.
+  studio.undoKey = (event) => {
+    const key = event.key.toLowerCase();
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || studio.isTyping(event.target)) return "";
+    return key === "z" ? (event.shiftKey ? "redo" : "undo") : key === "y" ? "redo" : "";
+  };
+
+  // Draws anew. Where the focus was inside, it stays inside: on the button of the same words, else on the first.
+  const FOCUSABLE = ".figure.aim, button:not(:disabled), a[href], select, input:not([type=file])";
+  studio.refocus = (root, draw) => {
+    const before = document.activeElement, inside = before !== root && root.contains(before);
+    draw();
+    if (!inside || root.contains(document.activeElement)) return;
+    const offered = [...root.querySelectorAll(FOCUSABLE)];
+    const same = offered.find((one) => one.textContent === before.textContent && one.tagName === before.tagName);
+    (same || offered[0])?.focus({ preventScroll: true });
+  };
+
+  // Gradio calls this once per piece. `own` is what the piece was made with, `gradio.value` what Python sends.
+  studio.mount = (kind, own, element, gradio, send, watch) => {
     const root = element.firstElementChild;
     root.classList.add("face");
-    const widget = studio.kinds[kind]({ root, props, trigger });
+    const props = { ...own, get value() { return gradio.value; }, set value(next) { gradio.value = next; } };
+    const widget = studio.kinds[kind]({ root, props, trigger: send });
     studio.named[props.name] = widget;
     watch("value", () => widget.update(props.value || {}));
     widget.update(props.value || {});
@@ -79,7 +135,22 @@
   studio.seconds = (value) => value < 9.95 ? `${value.toFixed(1)} s` : value < 90 ? `${Math.round(value)} s` : value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
   studio.bytes = (value) => value < 1e9 ? `${Math.round(value / 2 ** 20)} MB` : `${(value / 2 ** 30).toFixed(1)} GB`;
 
-  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, " ", what.hint ? studio.h("span", { class: "hint" }, what.hint) : null);
+  // Numbers, plurals and moments are written by these three, as studio/ops/words.py writes them.
+  studio.number = (value) => Number(value).toLocaleString("en");
+  studio.count = (value, noun, plural = `${noun}s`) => `${studio.number(value)} ${value === 1 ? noun : plural}`;
+  studio.when = (seconds) => {
+    const then = new Date(seconds * 1000), pad = (value) => String(value).padStart(2, "0");
+    const year = then.getFullYear() === new Date().getFullYear() ? "" : ` ${then.getFullYear()}`;
+    return `${then.getDate()} ${then.toLocaleString("en", { month: "short" })}${year} ${pad(then.getHours())}:${pad(then.getMinutes())}`;
+  };
+
+  studio.problem = (what) => studio.h("div", { class: "problem", role: "alert" }, what.message, " ", what.hint ? studio.h("span", { class: "hint" }, what.hint) : null,
+    what.jobs?.length ? studio.h("div", { class: "problem-acts" }, what.jobs.map((job) => studio.h("button", { type: "button", onclick: async (event) => {
+      const button = event.currentTarget;
+      button.disabled = true;
+      const answer = await studio.ask(`job/${job.id}/cancel`, { method: "POST" });
+      button.textContent = answer.message && answer.status !== 404 ? answer.message : `Cancelled ${job.label}`;
+    } }, `Cancel ${job.label}`))) : null);
 
   // A small menu that closes on choice, Escape and a click elsewhere.
   studio.menu = (label, icon, items) => {
@@ -102,6 +173,14 @@
     box.append(opener, list);
     return box;
   };
+
+  // Gradio opens a list anew on any key, also on the Tab that leaves it.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.getAttribute?.("role") === "combobox") event.stopPropagation();
+  }, true);
+
+  // Shows the tab of that title.
+  studio.go = (title) => [...document.querySelectorAll('.desk button[role="tab"]')].find((one) => one.textContent.trim() === title)?.click();
 
   // A file that misses its place must not replace the page.
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());

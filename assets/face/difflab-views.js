@@ -73,7 +73,7 @@ studio.difflab.guidance = ({ lab, state, ask, names, slider, labels, reseed, but
     drawKinds();
     studio.fill(element, h("div", { class: "difflab-tools" }, labels(look, ""), reseed(look)), h("div", { class: "difflab-tools" }, free.element, state.about.classifier ? classifier.element : h("span", { class: "small muted" }, "This model has no noisy classifier.")),
       row, h("div", { class: "difflab-explains" }, studio.explain("diffusion_guidance", "Classifier-free guidance"), studio.explain("diffusion_classifier", "Classifier guidance")),
-      h("div", { class: "difflab-tools" }, h("h3", {}, "Labels and scales, from the same noise"), kinds, again), sheet);
+      h("div", { class: "difflab-tools" }, h("h2", {}, "Labels and scales, from the same noise"), kinds, again), sheet);
     look();
   };
   return { element, enter };
@@ -94,7 +94,9 @@ studio.difflab.words = ({ state, props, fail, slider, button, busy }) => {
     studio.fill(words, shown.data.words.map((one, k) => h("button", { type: "button", class: "difflab-word", "aria-pressed": String(k === chosen), onclick: () => { chosen = chosen === k ? null : k; draw(); }, onpointerenter: () => { large.src = shown.images[k + 1]; }, onpointerleave: () => { large.src = shown.images[chosen === null ? 0 : chosen + 1]; } },
       h("img", { src: shown.images[k + 1], alt: `Where “${one.word}” was read` }), h("span", {}, one.word), h("span", { class: "num small muted" }, one.share < 0.005 ? "hardly read" : `${Math.round(100 * one.share)} %`))));
     const maps = Object.entries(shown.data.maps).map(([size, count]) => `${size} (${count})`).join(", ");
-    note.textContent = `Point at a word to lay its map over the picture; click to keep it. Maps of ${maps} places, ${shown.data.steps} steps.`;
+    const most = Math.round(100 * shown.data.to_words), hardly = shown.data.words.filter((one) => one.share < 0.005).map((one) => `“${one.word}”`);
+    const rest = `${most} % of the attention went to words, the rest to the marks at the prompt's ends, which carry the sentence as a whole${hardly.length ? `: ${hardly.join(", ")} may count through them, though hardly read` : ""}.`;
+    note.textContent = `Point at a word to lay its map over the picture; click to keep it. ${rest} Maps of ${maps} places, ${shown.data.steps} steps.`;
   };
   const go = button("Paint and look", async () => {
     if (!painter) return fail({ message: "There is no text-to-image model on this device.", hint: "Get one under Models." });

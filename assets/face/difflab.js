@@ -100,8 +100,8 @@ studio.difflab.noise = ({ lab, state, ask, asset, source, slot, slider, button, 
   const strip = h("img", { class: "difflab-strip", alt: "From the picture to noise" });
   const thumbs = h("div", { class: "difflab-thumbs" });
   const mix = studio.chart(h("div", {})), beta = studio.chart(h("div", {}));
-  const mixed = h("section", { class: "curve" }, h("h3", {}, "Shares of picture and noise"), mix.canvas.parentElement);
-  const betas = h("section", { class: "curve" }, h("h3", {}, "Noise added per level, β"), beta.canvas.parentElement);
+  const mixed = h("section", { class: "curve" }, h("h2", {}, "Shares of picture and noise"), mix.canvas.parentElement);
+  const betas = h("section", { class: "curve" }, h("h2", {}, "Noise added per level, β"), beta.canvas.parentElement);
   const back = h("div", { class: "difflab-back" });
   let schedule = "", curves = null, t = 300;
   const level = slider("Level t", 0, 999, 1, t, (value) => { t = value; look(); plot(); });
@@ -176,7 +176,7 @@ studio.difflab.reverse = ({ state, ask, isFlow, slider, labels, reseed, busy }) 
   const start = () => { if (!film) return; if (frame >= film.frames) frame = 0; play.textContent = "Pause"; timer = setInterval(() => { if (!studio.visible(screen)) return; frame += 1; show(); if (frame >= film.frames) stop(); }, 90); };
   const show = () => {
     if (!film) return;
-    scrub.value = frame;
+    scrub.value = frame; studio.filled(scrub);
     for (const [k, one] of tiles.entries()) { one.x.set(film.x, frame, k, film.side); one.clean.set(film.clean, Math.max(0, frame - 1), k, film.side); }
     const level = film.levels[Math.max(0, frame - 1)];
     where.textContent = frame === 0 ? "pure noise" : `after step ${film.steps <= film.frames ? frame : Math.round((frame * film.steps) / film.frames)} of ${film.steps}, left t = ${film.flow ? level.toFixed(2) : Math.round(level)}`;
@@ -199,7 +199,7 @@ studio.difflab.reverse = ({ state, ask, isFlow, slider, labels, reseed, busy }) 
     drawWays();
     studio.fill(element, h("div", { class: "difflab-tools" }, labels(run), steps.element, ways, h("button", { type: "button", class: "primary difflab-go", onclick: run }, "Run"), reseed(run)), screen,
       h("div", { class: "difflab-tools" }, play, h("div", { class: "scrub" }, scrub), where), studio.explain("diffusion_reverse"),
-      h("section", { class: "curve difflab-path" }, h("h3", {}, "The way of each picture"), path.canvas.parentElement, straight, studio.explain("diffusion_path")));
+      h("section", { class: "curve difflab-path" }, h("h2", {}, "The way of each picture"), path.canvas.parentElement, straight, studio.explain("diffusion_path")));
     run();
   };
   return { element, enter };

@@ -2,19 +2,22 @@
 studio.kinds.finds = ({ root, props }) => {
   const { h } = studio;
   const FEW = 24; // finds of a class that are listed before "show all"
-  let value = {}, floor = 0, hot = null, picked = null, open = new Set(), copied = null;
+  let value = {}, floor = 0, only = [], labels = studio.remember("labels") !== "off", hot = null, picked = null, open = new Set(), copied = null;
   const stage = () => studio.named[props.stage];
   const panel = h("div", { class: "finds" }); // the stage puts it under its actions
-  const all = () => (value.boxes || []).map((one, index) => ({ ...one, index })).filter((one) => one.score >= floor);
+  const all = () => (value.boxes || []).map((one, index) => ({ ...one, index })).filter(passes);
+
+  const passes = (one) => one.score >= floor && (!only.length || only.includes(one.label));
 
   // ── what the stage asks ────────────────────────────────────────────────
   const shown = (next) => { value = next; hot = picked = copied = null; open = new Set(); floor = 0; draw(); };
-  const lay = (next) => (floor ? { ...next, boxes: (next.boxes || []).map((one) => (one.score >= floor ? one : { ...one, box: [0, 0, 0, 0] })) } : next);
+  const lay = (next) => (floor || only.length ? { ...next, boxes: (next.boxes || []).map((one) => (passes(one) ? one : { ...one, box: [0, 0, 0, 0] })) } : next);
   const painted = (layer) => {
+    layer.classList.toggle("bare", !labels);
     layer.classList.toggle("some", hot !== null || picked !== null);
     for (const group of layer.querySelectorAll(".found")) {
       const index = Number(group.dataset.index), one = value.boxes?.[index];
-      group.toggleAttribute("hidden", !one || one.score < floor);
+      group.toggleAttribute("hidden", !one || !passes(one));
       group.classList.toggle("hot", isHot(index, one));
     }
   };
@@ -31,7 +34,7 @@ studio.kinds.finds = ({ root, props }) => {
   }, true);
 
   // ── the list ───────────────────────────────────────────────────────────
-  const draw = () => {
+  const draw = () => studio.refocus(panel, () => {
     root.className = "face";
     if (!value.artifact || !value.boxes) return panel.replaceChildren();
     const found = all();
@@ -39,16 +42,18 @@ studio.kinds.finds = ({ root, props }) => {
     for (const one of found) groups.set(one.label, [...(groups.get(one.label) || []), one]);
     const rows = [...groups].sort((a, b) => b[1].length - a[1].length || a[0].localeCompare(b[0]));
     studio.fill(panel,
-      h("div", { class: "finds-head", role: "status" }, headline(found, rows)),
+      h("div", { class: "finds-head" }, h("div", { role: "status" }, headline(found, rows)), found.length ? labelSwitch() : null),
       chosenBar(),
       rows.length ? h("ul", { class: "finds-list" }, rows.map(([label, ones]) => row(label, ones))) : null);
     mark();
-  };
+  });
   const headline = (found, rows) => {
-    const hidden = (value.boxes || []).length - found.length;
-    if (!found.length) return [h("strong", {}, "Nothing found."), h("span", { class: "muted" }, hidden ? ` ${hidden} below this confidence.` : " Lower the confidence, or choose another model.")];
-    return [h("strong", { class: "num" }, `${found.length} found`), h("span", { class: "muted num" }, ` ${rows.length === 1 ? "in one class" : `in ${rows.length} classes`}${hidden ? `, ${hidden} below this confidence` : ""}`)];
+    const hidden = (value.boxes || []).length - found.length, filtered = only.length ? "hidden by the filters" : "below this confidence";
+    if (!found.length) return [h("strong", {}, "Nothing found."), h("span", { class: "muted" }, hidden ? ` ${hidden} ${filtered}.` : ` ${value.nothing?.text || "Lower the confidence, or choose another model."}`),
+      !hidden && value.nothing?.go ? h("button", { type: "button", onclick: () => studio.go(value.nothing.go) }, value.nothing.label) : null];
+    return [h("strong", { class: "num" }, `${found.length} found`), h("span", { class: "muted num" }, ` ${rows.length === 1 ? "in one class" : `in ${studio.count(rows.length, "class", "classes")}`}${hidden ? `, ${hidden} ${filtered}` : ""}`)];
   };
+  const labelSwitch = () => h("label", { class: "switch", title: "Off, a box shows its label when it is pointed at" }, h("input", { type: "checkbox", checked: labels, onchange: (event) => { labels = event.target.checked; studio.remember("labels", labels ? null : "off"); light(); } }), "Labels");
   const row = (label, ones) => {
     const hue = ones[0].hue || studio.hue(label);
     const listed = open.has(label) ? ones : ones.slice(0, FEW);
@@ -87,5 +92,6 @@ studio.kinds.finds = ({ root, props }) => {
   const mark = () => { for (const button of panel.querySelectorAll("[data-mark]")) { const name = button.dataset.mark; button.setAttribute("aria-pressed", String(String(picked) === name)); button.classList.toggle("hot", String(hot) === name); } };
 
   draw();
-  return { update() {}, panel, shown, lay, painted, hover, pick, redraw: draw };
+    const update = (next) => { only = next.only || []; draw(); light(); };
+  return { update, panel, shown, lay, painted, hover, pick, redraw: draw };
 };

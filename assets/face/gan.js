@@ -106,7 +106,7 @@
       ask("interpolate", { first: state.from, last: state.to, count: FRAMES, space: state.way === "w" ? "w" : "z", way: state.way === "w" ? "linear" : state.way, truncation: state.psi }, (answer) => {
         const big = h("div", { class: "gan-big", role: "img", "aria-label": "The picture at this point of the walk", style: `background-image:url(${answer.images[0]});background-size:${FRAMES * 100}% 100%` });
         const range = h("input", { type: "range", min: 0, max: FRAMES - 1, step: 1, value: state.at, "aria-label": "Where on the way", oninput: () => { stop(); go(Number(range.value)); } });
-        const go = (k) => { state.at = k; range.value = k; big.style.backgroundPosition = `${(100 * k) / (FRAMES - 1)}% 0`; play.textContent = playing ? "Pause" : "Play"; };
+        const go = (k) => { state.at = k; range.value = k; studio.filled(range); big.style.backgroundPosition = `${(100 * k) / (FRAMES - 1)}% 0`; play.textContent = playing ? "Pause" : "Play"; };
         let step = 1;
         const play = button("Play", () => {
           if (playing) { stop(); return go(state.at); }

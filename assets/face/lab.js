@@ -41,9 +41,9 @@ studio.reveal = (strip) => {
   if (chosen) strip.scrollLeft += chosen.getBoundingClientRect().left - strip.getBoundingClientRect().left - (strip.clientWidth - chosen.offsetWidth) / 2;
 };
 
-// "What am I seeing": a short text with its formula and source, closed until asked for.
+// "What am I seeing?": a short text with its formula and source, closed until asked for.
 studio.learned = null;
-studio.explain = (name, label = "What am I seeing") => {
+studio.explain = (name, label = "What am I seeing?") => {
   const { h } = studio;
   const body = h("div", { class: "learn-text" });
   const box = h("details", { class: "learn" }, h("summary", {}, label), body);
@@ -71,7 +71,7 @@ studio.adoption = (run, done) => {
     done(await studio.ask(`run/${run.id}/adopt`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ pictures: along() }) }));
   } }, "Add to Models");
   const box = h("input", { type: "checkbox", checked: along(), onchange: () => studio.wished.set(run.id, box.checked) });
-  return [add, pictures ? h("label", { class: "along small", title: "The lab shows them beside what the model makes. Whoever gets the model can see them. Without them the lab shows stickers." }, box, `with ${pictures} of ${own ? "my" : "its"} pictures inside`) : null];
+  return [add, pictures ? h("label", { class: "along small", title: "The lab shows them beside what the model makes. Whoever gets the model can see them. Without them the lab shows stickers." }, box, `include ${studio.count(pictures, own ? "of my pictures" : "training picture", own ? "of my pictures" : "training pictures")} (others can see ${pictures === 1 ? "it" : "them"})`) : null];
 };
 
 // Start, Pause, Continue in one place, and the poll that everything else follows.
@@ -82,7 +82,6 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
   let id = null, run = null, problem = null, asked = false, timer = null, rows = [], silent = 0;
   const view = () => studio.named[props.watch];
   const head = () => studio.named[props.sides];
-  const mine = () => { try { return JSON.parse(studio.remember("runs") || "[]"); } catch { return []; } };
 
   const start = () => {
     if (asked || (run && BUSY.includes(run.state))) return;
@@ -90,7 +89,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
     trigger("train", {});
     setTimeout(() => { if (asked) { asked = false; problem = { message: "The studio does not answer.", hint: "Try again in a moment." }; draw(); } }, 30000);
   };
-  const follow = (next) => { clearTimeout(timer); if (next !== id) rows = []; id = next; run = null; asked = false; problem = null; silent = 0; studio.remember(key, next); studio.remember("runs", JSON.stringify([next, ...mine().filter((one) => one !== next)].slice(0, 40))); look(); };
+  const follow = (next) => { clearTimeout(timer); if (next !== id) rows = []; id = next; run = null; asked = false; problem = null; silent = 0; studio.remember(key, next); look(); };
   const look = async () => {
     clearTimeout(timer);
     const asking = id;
@@ -120,18 +119,18 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
     problem = answer.status !== undefined ? answer : null;
     silent = 0; run = null; draw(); look();
   };
-  const draw = () => {
+  const draw = () => studio.refocus(root, () => {
     const state = run?.state;
     root.className = "face run-in trainbar";
     const buttons = [];
     if (asked) buttons.push(h("button", { type: "button", class: "cancel", disabled: true }, "Starting …"));
-    else if (BUSY.includes(state)) buttons.push(h("button", { type: "button", class: "cancel", onclick: () => act("pause") }, state === "waiting" ? "Do not start" : "Pause"));
-    else if (["paused", "interrupted"].includes(state)) buttons.push(h("button", { type: "button", class: "primary", onclick: () => act("continue") }, "Continue"), h("button", { type: "button", class: "quiet again", onclick: start }, "Start a new one"));
+    else if (BUSY.includes(state)) buttons.push(h("button", { type: "button", class: "cancel", onclick: () => act("pause") }, state === "waiting" ? "Cancel" : "Pause"));
+    else if (["paused", "interrupted", "damaged"].includes(state)) buttons.push(h("button", { type: "button", class: "primary", onclick: () => act("continue") }, "Continue"), h("button", { type: "button", class: "quiet again", onclick: start }, "Start a new one"));
     else buttons.push(h("button", { type: "button", class: "primary", onclick: (event) => { if (event.detail < 2) start(); } }, "Train", h("span", { class: "keys" }, "Ctrl ⏎")),
-      state === "finished" ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue", run.minutes ? { minutes: run.minutes * 2 } : { steps: run.steps * 2 }) }, "Train on, twice as long") : null,
+      state === "finished" ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue", run.minutes ? { minutes: run.minutes * 2 } : { steps: run.steps * 2 }) }, "Continue training (twice as long)") : null,
       state === "failed" && run.step ? h("button", { type: "button", class: "quiet again", onclick: () => act("continue") }, "Try to continue") : null);
     studio.fill(root, buttons, problem ? studio.problem(problem) : null);
-  };
+  });
   document.addEventListener("keydown", (event) => {
     if (studio.visible(root) && event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (!event.repeat) start(); }
   }, true);
@@ -139,7 +138,7 @@ studio.kinds.trainbar = ({ root, props, trigger }) => {
   const begin = async () => {
     const known = studio.remember(key);
     if (known && /^[a-z0-9-]{3,80}$/.test(known)) return follow(known);
-    const { runs } = await studio.ask(`runs?family=${props.family}&ids=${mine().join(",")}`);
+    const { runs } = await studio.ask(`runs?family=${props.family}`);
     if (!id && !asked && runs?.length) follow(runs[0].id);
   };
   draw();
@@ -160,7 +159,7 @@ studio.kinds.labhead = ({ root, props }) => {
     draw();
     dispatchEvent(new Event("resize"));
   };
-  const when = (run) => new Date(run.created * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+  const when = (run) => studio.when(run.created);
   const draw = () => {
     root.className = "face labhead";
     const seg = (name, label) => h("button", { type: "button", class: "seg", "aria-pressed": String(side === name), onclick: () => show(name) }, label);
@@ -170,13 +169,12 @@ studio.kinds.labhead = ({ root, props }) => {
     const any = choices.cards.length + choices.runs.length > 0;
     studio.fill(root, h("div", { class: "segs", role: "group", "aria-label": "View" }, seg("watch", "Training"), seg("explore", "Explore")),
       any && side === "explore" ? h("label", { class: "opened" }, h("span", { class: "muted small" }, "Model"), select) : null,
-      any && side === "explore" && lab.id && lab.id === chosen ? h("p", { class: "small muted" }, lab.inside ? `Holds ${lab.inside} pictures of its data set.` : `Holds no pictures of its data set${props.family === "diffusion-lab" ? "" : "; stickers stand in"}.`) : null,
+      any && side === "explore" && lab.id && lab.id === chosen ? h("p", { class: "small muted" }, lab.inside ? `${studio.count(lab.inside, "example picture")} ${lab.inside === 1 ? "is" : "are"} stored with this model.` : `No example pictures are stored with this model${props.family === "diffusion-lab" ? "" : "; stickers stand in"}.`) : null,
       side === "explore" && !any ? h("p", { class: "muted" }, "Nothing to explore yet. Train a model; it can be opened from its first minute on.") : null,
       problem && side === "explore" ? studio.problem(problem) : null);
   };
   const load = async () => {
-    let ids = []; try { ids = JSON.parse(studio.remember("runs") || "[]"); } catch { /* nothing remembered */ }
-    const answer = await studio.ask(`lab/${props.family}?ids=${ids.join(",")}`);
+    const answer = await studio.ask(`lab/${props.family}`);
     if (!answer.message) choices = answer;
     return choices;
   };
@@ -210,7 +208,8 @@ studio.kinds.watch = ({ root, props }) => {
   const { h } = studio;
   let run = null, name = null, at = null, log = studio.remember("curves.log") === "1", smooth = Number(studio.remember("curves.smooth") || 0.6), charts = {}, note = null, built = false, offered = "";
   root.className = "face watch";
-  const status = h("div", { class: "watch-status", role: "status" });
+  const status = h("div", { class: "watch-status" });
+  const spoken = h("div", { class: "sr", role: "status" }); // what is heard: the state once, not its every step
   const bar = h("div", { class: "stage-bar", "aria-hidden": "true" }, h("i", {}));
   const trouble = h("div", {});
   const img = h("img", { class: "pixelated", alt: "Samples" });
@@ -230,11 +229,12 @@ studio.kinds.watch = ({ root, props }) => {
   const left = (seconds) => seconds === null || seconds === undefined ? "" : `, about ${studio.seconds(seconds)} to go`;
   const WORDS = {
     waiting: () => run.place ? `Waits for another training to end (${run.place} before it).` : "About to start.",
-    running: () => run.step ? `${{ looking: "Looking at the held-out pictures", recording: "Saving the record" }[run.phase] || "Training"}: step ${run.step.toLocaleString()} of ${run.steps ? "" : "about "}${run.total.toLocaleString()}, ${studio.seconds(run.seconds)} so far${left(run.remaining)}` : `${run.phase ? run.phase[0].toUpperCase() + run.phase.slice(1) : "Loading"} …`,
-    paused: () => `Paused at step ${run.step.toLocaleString()}. Continue goes on exactly from here.`,
-    interrupted: () => `Interrupted at about step ${run.step.toLocaleString()}.`,
-    finished: () => `Finished: ${run.step.toLocaleString()} steps in ${studio.seconds(run.seconds)}.`,
-    failed: () => `Stopped at step ${run.step.toLocaleString()}.`,
+    running: () => run.step ? `${{ looking: "Evaluating on unseen pictures", recording: "Saving the record" }[run.phase] || "Training"}: step ${studio.number(run.step)} of ${run.steps ? "" : "about "}${studio.number(run.total)}, ${studio.seconds(run.seconds)} so far${left(run.remaining)}` : `${run.phase ? run.phase[0].toUpperCase() + run.phase.slice(1) : "Loading"} …`,
+    paused: () => !run.step ? "Stopped before it began." : `Paused at step ${studio.number(run.step)}. Continue goes on exactly from here.`,
+    damaged: () => "Its record is damaged.",
+    interrupted: () => `Interrupted at about step ${studio.number(run.step)}.`,
+    finished: () => `Finished: ${studio.count(run.step, "step")} in ${studio.seconds(run.seconds)}.`,
+    failed: () => `Stopped at step ${studio.number(run.step)}.`,
   };
   const NAMES = { psnr: "PSNR", kl: "KL", elbo: "ELBO", mse: "MSE", fid: "FID", kid: "KID", d: "Discriminator", g: "Generator" };
   const said = (group) => NAMES[group] || group.split("_").map((word, k) => NAMES[word] && word.length > 1 ? NAMES[word] : k ? word : word[0].toUpperCase() + word.slice(1)).join(" ");
@@ -247,10 +247,10 @@ studio.kinds.watch = ({ root, props }) => {
     const steps = run.samples[name];
     range.max = steps.length - 1;
     const index = at === null ? steps.length - 1 : Math.min(at, steps.length - 1);
-    range.value = index;
+    range.value = index; studio.filled(range);
     const source = studio.url(`run/${run.id}/sample/${name}/${steps[index]}.png`);
     if (img.src !== source) img.src = source;
-    when.textContent = `step ${steps[index].toLocaleString()}`;
+    when.textContent = `step ${studio.number(steps[index])}`;
   };
   // Names that share their first word are one chart; held-out numbers are drawn with their training twin, as dots.
   const groups = () => {
@@ -274,14 +274,14 @@ studio.kinds.watch = ({ root, props }) => {
       grid.replaceChildren(...wanted.map(([group]) => {
         const holder = h("div", {});
         charts[group] = studio.chart(holder);
-        return h("section", { class: "curve" }, h("h3", {}, said(group)), holder, studio.explain([`${props.family}_curve_${group}`, `curve_${group}`]));
+        return h("section", { class: "curve" }, h("h2", {}, said(group)), holder, studio.explain([`${props.family}_curve_${group}`, `curve_${group}`]));
       }));
     }
     for (const [group, names] of wanted) {
       const lines = names.map((one) => {
         const held = one.startsWith("valid_");
         const short = one.replace(/^valid_/, "").replace(new RegExp(`^${group}[_/]`), "").replaceAll("_", " ");
-        return { name: held ? (names.length > 1 && names.includes(one.slice(6)) ? "held-out" : short) : names.length > 1 && names.some((other) => other === `valid_${one}`) && names.length === 2 ? "training" : short, dots: held, points: run.curves.filter((row) => row[one] !== undefined && row[one] !== null).map((row) => [row.step, row[one]]) };
+        return { name: held ? (names.length > 1 && names.includes(one.slice(6)) ? "unseen" : short) : names.length > 1 && names.some((other) => other === `valid_${one}`) && names.length === 2 ? "training" : short, dots: held, points: run.curves.filter((row) => row[one] !== undefined && row[one] !== null).map((row) => [row.step, row[one]]) };
       });
       charts[group].draw({ lines, log, smooth, x: "step" });
     }
@@ -302,22 +302,24 @@ studio.kinds.watch = ({ root, props }) => {
       run.model && last !== undefined ? h("a", { class: "button quiet", href: studio.url(`run/${run.id}/sample/${name}/${last}.png`), download: `${run.id}.png` }, studio.icon("down"), "Samples") : null);
   };
   const details = () => {
-    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data.startsWith("upload:") ? "own pictures" : run.data}${run.pictures?.pictures ? `, ${run.pictures.train} to learn from, ${run.pictures.valid} held out` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...(run.settings || []), ["Run", run.id]];
+    const rows = [["Recipe", run.recipe], ["Pictures", `${studio.dataTitle(run.data)}${run.pictures?.pictures ? `, ${studio.number(run.pictures.train)} to learn from, ${studio.number(run.pictures.valid)} kept unseen` : ""}`], ["Budget", run.steps ? studio.count(run.steps, "step") : studio.count(run.minutes, "minute")], ["Seed", run.seed], ...(run.settings || []), ["Run", run.id]];
     const broken = run.pictures?.broken || [];
     const open = facts.querySelector("details")?.open;
     studio.fill(facts, h("details", { class: "facts", open }, h("summary", {}, "Details"), h("dl", {}, rows.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]))),
-      broken.length ? h("details", { class: "facts" }, h("summary", {}, `${broken.length} pictures could not be read`), h("div", { class: "small" }, broken.map((line) => h("div", {}, line)))) : null);
+      broken.length ? h("details", { class: "facts" }, h("summary", {}, `${studio.count(broken.length, "picture")} could not be read`), h("div", { class: "small" }, broken.map((line) => h("div", {}, line)))) : null);
   };
   const show = (next) => {
     if (!next) { run = null; built = false; at = null; offered = ""; return studio.fill(root, empty()); }
-    if (run?.id !== next.id) { at = null; charts = {}; name = null; note = null; }
+    if (run?.id !== next.id) { grid.replaceChildren(); at = null; charts = {}; name = null; note = null; }
     run = next;
-    if (!built) { studio.fill(root, status, bar, trouble, pictures, acts, tools, grid, facts); built = true; }
+    if (!built) { studio.fill(root, status, spoken, bar, trouble, pictures, acts, tools, grid, facts); built = true; }
     status.textContent = WORDS[run.state]();
+    const heard = run.state === "running" ? "Training" : WORDS[run.state]();
+    if (spoken.textContent !== heard) spoken.textContent = heard;
     const busy = run.state === "running";
     bar.hidden = !busy; bar.classList.toggle("unknown", busy && !run.step);
     bar.firstElementChild.style.width = run.step ? `${Math.min(100, (100 * run.step) / Math.max(1, run.total))}%` : "";
-    studio.fill(trouble, ["failed", "interrupted"].includes(run.state) && run.message ? studio.problem(run) : null, (run.warnings || []).map((one) => h("div", { class: "problem", role: "status" }, one.sentence, " ", h("span", { class: "hint" }, one.advice))), note ? studio.problem(note) : null);
+    studio.fill(trouble, ["failed", "interrupted", "damaged"].includes(run.state) && run.message ? studio.problem(run) : null, (run.warnings || []).map((one) => h("div", { class: "problem", role: "status" }, one.sentence, " ", h("span", { class: "hint" }, one.advice))), note ? studio.problem(note) : null);
     samples(); curves(); actions(); details();
   };
   studio.fill(root, empty());

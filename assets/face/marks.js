@@ -8,7 +8,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     box: "Drag a box around the thing.",
     all: "Press Find segments, then choose among them.",
   };
-  let picture = null, points = [], box = null, mode = "click", sign = 1, modes = ["click", "box", "all"], past = [];
+  let picture = null, points = [], box = null, mode = "click", sign = 1, modes = ["click", "box", "all"], past = [], undone = [];
   let value = {}, chosen = [], canvas = null, under = 0, note = "";
   const stage = () => studio.named[props.stage];
   const hasMap = () => mode === "all" && value.everything && value.artifact && value.choices?.length;
@@ -22,7 +22,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     stage()?.redraw();
     if (box || points.some((point) => point[2])) trigger("marked", state());
   };
-  const change = (next) => { past.push({ points, box }); ({ points, box } = { points, box, ...next }); marked(); };
+  const change = (next) => { past.push({ points, box }); undone = []; ({ points, box } = { points, box, ...next }); marked(); };
 
   // ── what the stage asks ────────────────────────────────────────────────
   const shown = (next) => {
@@ -30,7 +30,7 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     const isNew = first?.id !== picture?.id;
     value = next;
     picture = first;
-    if (isNew || !first) { points = []; box = null; past = []; }
+    if (isNew || !first) { points = []; box = null; past = []; undone = []; }
     chosen = next.chosen || [];
     if (next.marks && (isNew || (!points.length && !box && !past.length))) adopt(next.marks);
     if (!next.everything) canvas = null;
@@ -92,21 +92,22 @@ studio.kinds.marks = ({ root, props, trigger }) => {
     stage()?.redraw();
     trigger("choose", state());
   };
-  const chip = (one, index) => h("button", { type: "button", class: "chip choice num", "aria-pressed": String(chosen.includes(index)), title: `Score ${one.score.toFixed(2)}, ${one.area.toLocaleString("en")} px`, onclick: (event) => choose(index, value.everything && (event.shiftKey || chosen.length > 1)) },
+  const chip = (one, index) => h("button", { type: "button", class: "chip choice num", "aria-pressed": String(chosen.includes(index)), title: `The model's own estimate of overlap: ${one.score.toFixed(2)}. ${studio.number(one.area)} px²`, onclick: (event) => choose(index, value.everything && (event.shiftKey || chosen.length > 1)) },
     value.everything ? null : h("img", { src: studio.thumb(one.id), alt: "" }), h("span", {}, `${index + 1} · ${one.score.toFixed(2)}`));
   const choices = () => {
     const list = value.choices || [];
     const fits = Boolean(value.everything) === (mode === "all");
     if (!fits || !list.length) return null;
-    const words = value.everything ? `${list.length} segments${chosen.length ? `, ${chosen.length} chosen` : ""}` : list.length > 1 ? "Choose the mask" : "";
-    return h("div", { class: "marks-choices" }, words ? h("span", { class: "small muted num", role: "status" }, words) : null,
+    const words = value.everything ? `${studio.count(list.length, "segment")}${chosen.length ? `, ${chosen.length} chosen` : ""}` : list.length > 1 ? `${["", "", "Two", "Three"][list.length] || list.length} readings of your ${box ? "box" : "click"}` : "";
+    return h("div", { class: "marks-choices" }, words ? h("span", { class: "small muted num", role: "status", title: value.everything ? null : "The number is the model's own estimate of overlap" }, words) : null,
       list.length > 1 || value.everything ? h("div", { class: "chips" }, list.slice(0, 120).map(chip)) : null);
   };
 
   // ── the bar over the picture ───────────────────────────────────────────
-  const draw = () => {
+  const draw = () => studio.refocus(root, () => {
     root.className = "face marks-in";
-    studio.named[props.run]?.rename(mode === "all" ? "Find segments" : "Cut out");
+    const drawn = (points.length || box) && value.artifact && !value.everything && value.masks?.length; // the mask of these marks is there
+    studio.named[props.run]?.rename(mode === "all" ? "Find segments" : drawn ? "Cut out again" : "Cut out");
     if (!picture) return root.replaceChildren();
     const any = points.length || box;
     const toggle = (name, label, on, act, title) => h("button", { type: "button", class: `seg ${name}`, "aria-pressed": String(on), title, onclick: act }, label);
@@ -120,12 +121,14 @@ studio.kinds.marks = ({ root, props, trigger }) => {
         mode !== "all" ? h("button", { type: "button", class: "quiet", disabled: !any, onclick: () => change({ points: [], box: null }) }, "Clear") : null),
       choices(),
       (mode === "all" ? !hasMap() : !any) || note ? h("div", { class: "small muted marks-hint" }, note || HINTS[mode]) : null);
-  };
-  const undo = () => { const before = past.pop(); if (before) { ({ points, box } = before); marked(); } };
+  });
+  const step = (from, to) => { if (from.length) { to.push({ points, box }); ({ points, box } = from.pop()); marked(); } };
+  const undo = () => step(past, undone), redo = () => step(undone, past);
   document.addEventListener("keydown", (event) => {
-    if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || !studio.visible(root) || /^(INPUT|TEXTAREA)$/.test(event.target.tagName)) return;
+    const act = studio.visible(root) && { undo, redo }[studio.undoKey(event)];
+    if (!act) return;
     event.preventDefault();
-    undo();
+    act();
   });
 
   const update = (next) => { // Python says which ways of marking the model understands

@@ -1,7 +1,8 @@
 // The models on this device and those that can be fetched: one row each, opened for everything known about it.
 studio.kinds.models = ({ root, trigger }) => {
   const { h } = studio;
-  const WORDS = { ready: "Ready", partial: "Partly here", damaged: "Damaged", absent: "Not here" };
+  const WORDS = { ready: "Ready", partial: "Partly here", damaged: "Damaged", unusable: "Cannot run", absent: "Not here" };
+  const PLACES = { generate: ["Make pictures", "Generate"], detect: ["Find things", "Detect"], segment: ["Cut out", "Segment"] };
   const ORIGINS = { builtin: "Came with the studio", none: "Built in, no weights", imported: "Imported" };
   let data = null, ready = null, timer = null, notice = null, bringing = null, clearing = null;
   const rows = new Map(); // id -> {element, key}
@@ -45,13 +46,14 @@ studio.kinds.models = ({ root, trigger }) => {
     if (open.has(id)) { open.set(id, answer); draw(); }
   };
   const toggle = (id) => { if (open.delete(id)) return draw(); open.set(id, null); draw(); facts(id); };
+  const isHere = (one) => one.status === "ready" || one.status === "unusable";
   const isRunning = (task) => task?.state === "running";
 
   // ── one row ────────────────────────────────────────────────────────────
   const size = (value) => (value === null || value === undefined ? "size unknown" : value < 1e6 ? `${Math.max(1, Math.round(value / 1e3))} kB` : studio.bytes(value));
   const meta = (one) => {
     const parts = [];
-    if (one.origin !== "none" && one.status === "ready") parts.push(`${size(one.size)} on disk`);
+    if (one.origin !== "none" && isHere(one)) parts.push(`${size(one.size)} on disk`);
     if (one.status === "partial") parts.push(`${size(one.here)} of ${size(one.size)} here`);
     if (one.status === "damaged") parts.push(`${one.damaged} is damaged`);
     if (one.runs) parts.push(`needs about ${studio.bytes(one.memory)} memory`);
@@ -61,14 +63,14 @@ studio.kinds.models = ({ root, trigger }) => {
     one.loaded ? h("span", { class: "badge on num", title: "In memory now" }, `Loaded, ${studio.bytes(one.loaded)}`) : null,
     one.pinned ? h("span", { class: "badge", title: "Never taken away to make room" }, "Pinned") : null,
     one.commercial === false ? h("span", { class: "badge", title: "The licence does not allow commercial use" }, "Non-commercial") : null,
-    !one.runs ? h("span", { class: "badge", title: "It can be fetched and kept, but nothing here runs it yet" }, "No engine yet") : null,
+    !one.runs && !isHere(one) ? h("span", { class: "badge", title: "It can be fetched and kept, but nothing here runs it yet" }, "No engine yet") : null,
   ];
   const side = (one) => {
     if (isRunning(one.download) || isRunning(one.check)) return null;
-    const canFetch = data.can.download && one.origin === "hub" && one.status !== "ready";
+    const canFetch = data.can.download && one.origin === "hub" && !isHere(one);
     const words = { absent: one.size ? `Fetch ${size(one.size)}` : "Fetch", partial: "Fetch the rest", damaged: "Fetch again" };
     return [
-      one.status === "ready" || !canFetch ? h("span", { class: `state ${one.status}` }, WORDS[one.status]) : null,
+      isHere(one) || !canFetch ? h("span", { class: `state ${one.status}` }, WORDS[one.status]) : null,
       canFetch ? h("button", { type: "button", "data-act": "fetch", disabled: data.offline, title: data.offline ? "The studio is offline" : null, onclick: () => plan(one) }, words[one.status]) : null,
       canFetch && data.offline ? h("span", { class: "small muted" }, "offline") : null,
     ];
@@ -101,7 +103,7 @@ studio.kinds.models = ({ root, trigger }) => {
     const { plan: found } = ask;
     const licence = found.licence && found.licence.toLowerCase() !== one.licence.toLowerCase() ? `${one.licence} (the hub says ${found.licence})` : one.licence;
     return h("div", { class: "ask" },
-      h("div", {}, `Fetches ${size(found.missing)} in ${found.files} file${found.files === 1 ? "" : "s"} from huggingface.co/${one.repo}.`,
+      h("div", {}, `Fetches ${size(found.missing)} in ${studio.count(found.files, "file")} from huggingface.co/${one.repo}.`,
         h("div", { class: "small muted" }, `Licence: ${licence}${one.commercial === false ? ". Not for commercial use." : ""}${found.gated ? ". The authors ask you to accept their terms on the model's page first." : ""}`)),
       h("button", { type: "button", class: "primary", "data-act": "sure", onclick: () => act(one.id, "fetch") }, "Fetch"), leave("Not now"));
   };
@@ -110,7 +112,7 @@ studio.kinds.models = ({ root, trigger }) => {
       h("div", { class: "what" },
         h("button", { type: "button", class: "quiet model-title", "data-act": "open", "aria-expanded": String(open.has(one.id)), onclick: () => toggle(one.id) }, one.title),
         badges(one),
-        h("div", { class: "muted" }, one.summary),
+        h("div", { class: "muted" }, one.summary, one.reason ? ` ${one.reason}` : null),
         h("div", { class: "small num meta" }, meta(one), meta(one) ? " · " : "", one.licence)),
       h("div", { class: "side" }, side(one))),
     gauge(one), question(one), outcome(one),
@@ -125,24 +127,34 @@ studio.kinds.models = ({ root, trigger }) => {
       ["Licence", one.licence_url ? h("a", { href: one.licence_url, target: "_blank", rel: "noopener noreferrer" }, one.licence) : one.licence],
       ["From", ORIGINS[one.origin] || `huggingface.co/${one.repo}${known.state.revision ? `, ${known.state.revision.slice(0, 10)}` : ""}`],
       ["Engine", known.engine],
-      ...Object.entries(known.metrics || {}).map(([name, value]) => [label(name), plain(value)]),
-      ...["data", "licence_of_data", "recipe", "minutes", "limits", "known_limits", "pictures_inside", "training_pictures_inside"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
+      ...Object.entries(known.metrics || {}).filter(([name]) => !(name in known)).map(measured),
+      ...(known.minutes ? [["Trained for", studio.count(Math.round(known.minutes), "minute")]] : []),
+      ...["data", "licence_of_data", "recipe", "limits", "known_limits", "pictures_inside", "training_pictures_inside"].filter((name) => known[name]).map((name) => [label(name), plain(known[name])]),
       ...(Object.keys(known.defaults || {}).length ? [["Prefers", plain(known.defaults)]] : []),
-      ...(names?.length ? [[`Knows ${names.length}`, h("div", { class: "names" }, names.join(", "))]] : []),
+      ...(names?.length ? [[`${known.things ? "Things it can draw" : "Things it knows"} (${names.length})`, h("div", { class: "names", tabindex: 0, role: "group", "aria-label": "What it knows" }, names.join(", "))]] : []),
       ...(known.files?.length ? [["Files", h("div", { class: "files" }, known.files.map((file) => h("div", { title: file.sha256 }, `${file.name}, ${size(file.size)}, sha256 ${file.sha256.slice(0, 16)} …`)))]] : []),
     ];
     return h("div", { class: "facts model-facts" }, h("dl", {}, list.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "num" }, text)])), actions(one));
   };
   const label = (name) => { const text = String(name).replaceAll("_", " "); return text[0].toUpperCase() + text.slice(1); };
   const plain = (value) => typeof value === "number" ? String(Math.round(value * 1000) / 1000) : Array.isArray(value) ? value.map(plain).join("; ") : value && typeof value === "object" ? Object.entries(value).map(([name, inner]) => `${label(name).toLowerCase()} ${plain(inner)}`).join(", ") : String(value);
+  // Measures that have a name and a unit people read; any other is shown as its file says it.
+  const percent = (value) => `${plain(value)} %`, share = (value) => `${plain(100 * value)} %`;
+  const MEASURES = {
+    thing_top1_percent: ["Right thing first", percent], thing_top5_percent: ["Right thing among the first five", percent], background_percent: ["Right background", percent],
+    psnr_db: ["Picture quality (PSNR)", (value) => `${Math.round(value)} dB`], map50: ["Found at IoU 0.5 (mAP)", share], map50_95: ["Found at IoU 0.5 to 0.95 (mAP)", share],
+    map50_small: ["Small things found (mAP)", share], ms: ["Time per picture", (value) => `${plain(value)} ms`], steps: ["Training steps", (value) => studio.number(value)],
+    size_px: ["Picture side", (value) => `${value} px`], scenes: ["Scenes measured on", plain], things: ["Things measured on", (value) => studio.number(value)], valid_loss: ["Loss on unseen pictures", plain],
+  };
+  const measured = ([name, value]) => MEASURES[name] && typeof value === "number" ? [MEASURES[name][0], MEASURES[name][1](value)] : [label(name), plain(value)];
   const actions = (one) => {
     const has = one.origin !== "none" && one.status !== "absent";
     const mine = one.origin === "hub" || one.origin === "imported";
     const button = (name, text, does, title) => h("button", { type: "button", "data-act": name, title, onclick: does }, text);
     const row = [
       data.can.delete && has && !isRunning(one.check) ? button("verify", "Verify", () => act(one.id, "verify"), "Reads every file again and compares it with its recorded hash") : null,
-      data.can.delete && mine && one.status === "ready" ? (one.pinned ? button("unpin", "Unpin", () => act(one.id, "unpin")) : button("pin", "Pin", () => act(one.id, "pin"), "Keeps it when room is made")) : null,
-      data.can.import && has && one.status === "ready" ? h("a", { class: "button", href: studio.url(`models/${one.id}/pack`), download: "", title: "One file that brings it to a device without a network" }, "Pack") : null,
+      data.can.delete && mine && isHere(one) ? (one.pinned ? button("unpin", "Unpin", () => act(one.id, "unpin")) : button("pin", "Pin", () => act(one.id, "pin"), "Keeps it when room is made")) : null,
+      data.can.import && has && isHere(one) ? h("a", { class: "button", href: studio.url(`models/${one.id}/pack`), download: "", title: "One file that brings it to a device without a network" }, "Pack") : null,
       data.can.share && one.loaded ? button("unload", "Unload", () => act(one.id, "unload"), "Ends its process and gives its memory back") : null,
       data.can.delete && mine && has ? button("remove", "Remove", () => { asking.set(one.id, { remove: true }); draw(); }) : null,
     ].filter(Boolean);
@@ -167,6 +179,12 @@ studio.kinds.models = ({ root, trigger }) => {
     clearing.length ? h("button", { type: "button", "data-act": "sure-room", onclick: async () => { clearing = null; const answer = await studio.ask("models/room", { method: "POST" }); notice = answer.message ? answer : { text: `${size(answer.freed)} are free again.` }; look(); } }, "Remove them") : null,
     h("button", { type: "button", class: "quiet", onclick: () => { clearing = null; draw(); } }, clearing.length ? "Keep them" : "Close"));
   const input = h("input", { type: "file", class: "sr", tabindex: -1, "aria-hidden": "true", onchange: () => { bring(input.files[0]); input.value = ""; } });
+  const brought = (cards) => {
+    const [one, ...more] = cards;
+    if (more.length || one.reason) return { text: cards.map((card) => card.reason ? `${card.title}: ${card.reason}` : `${card.title} was added.`).join(" ") };
+    const [group, tab] = PLACES[one.task] || [];
+    return { text: `${one.title} was added${group ? ` under ${group}` : ""}.`, go: tab };
+  };
   const bring = (file) => { // XMLHttpRequest, because fetch does not tell how much was sent
     if (!file) return;
     const wire = new XMLHttpRequest();
@@ -178,7 +196,7 @@ studio.kinds.models = ({ root, trigger }) => {
     wire.upload.onprogress = (event) => { bringing.done = event.loaded; draw(); };
     wire.onload = () => {
       const answer = wire.response || { message: "The studio did not understand the file.", hint: "" };
-      notice = answer.cards ? { text: `${answer.cards.map((one) => one.title).join(", ")} ${answer.cards.length === 1 ? "is" : "are"} here now.` } : answer;
+      notice = answer.cards ? brought(answer.cards) : answer;
       answer.cards?.forEach((one) => { open.set(one.id, null); facts(one.id); });
       bringing = null; draw(); look();
     };
@@ -191,7 +209,7 @@ studio.kinds.models = ({ root, trigger }) => {
     h("div", { class: "track" }, h("i", { style: `width:${(100 * bringing.done) / Math.max(1, bringing.total)}%` })),
     h("span", { class: "num small" }, bringing.done < bringing.total ? `Copying ${bringing.name}, ${size(bringing.done)} of ${size(bringing.total)}` : `Checking ${bringing.name}`),
     bringing.done < bringing.total ? h("button", { type: "button", class: "quiet", onclick: () => bringing.wire.abort() }, "Cancel") : null);
-  const told = () => notice && (notice.message ? studio.problem(notice) : h("div", { class: "small", role: "status" }, notice.text));
+  const told = () => notice && (notice.message ? studio.problem(notice) : h("div", { class: "small", role: "status" }, notice.text, " ", notice.go ? h("button", { type: "button", class: "quiet", onclick: () => studio.go(notice.go) }, `Open ${notice.go}`) : null));
 
   // ── drawing: only the rows that changed, so that focus and open rows stay ─
   const top = h("div", {}), list = h("div", { class: "models-groups" });

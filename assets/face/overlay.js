@@ -3,7 +3,8 @@
 (() => {
   const NS = "http://www.w3.org/2000/svg";
   const SIDE = 1200; // px of a mask's canvas at most; it is only looked at
-  const CROWD = 30; // more boxes than this show their label only when pointed at
+  const CROWD = 30; // more boxes than this show their label only when pointed at,
+  const FEW = 5, LOW = 54; // and so do more than a few that are lower than three labels, px on screen
   // Ten hues of like lightness; the same name has the same colour on every tab.
   const HUES = ["#e4572e", "#17a398", "#7d5ba6", "#d19c1d", "#2e86de", "#c2447a", "#5a9e3a", "#0f8bb3", "#b35c1e", "#6b6fd6"];
   studio.hue = (text) => HUES[[...String(text)].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) >>> 0, 7) % HUES.length];
@@ -15,7 +16,7 @@
   // value.masks: [{id, hue?}] · value.boxes: [{box, label, score?, hue?}] · value.points: [[x, y, 1 or 0]] · value.box: [x1, y1, x2, y2]
   // value.aim: "point" | "box" | "both" lets the user click or drag. The companion of the stage (`pilot`) hears point, box,
   // pick and hover; without one the stage's own events do.
-  studio.overlay = (figure, picture, value, { trigger, pilot }) => {
+  studio.overlay = (figure, picture, value, { trigger, pilot, cross = {} }) => {
     const tell = (event, data) => (pilot?.[event] ? pilot[event](data) : trigger(event, data));
     const layer = svg("svg", { viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "none" });
     for (const mask of value.masks || []) figure.append(studio.maskLayer(mask.id, mask.hue || studio.accent()));
@@ -25,16 +26,18 @@
     const paint = () => {
       const one = unit();
       layer.replaceChildren();
-      layer.classList.toggle("crowd", (value.boxes || []).length > CROWD);
+      layer.classList.toggle("crowd", isCrowd(value.boxes || [], one));
       const order = (value.boxes || []).map((box, index) => index).sort((a, b) => area(value.boxes[b].box) - area(value.boxes[a].box)); // small ones stay clickable
       for (const index of order) drawBox(layer, value.boxes[index], index, picture, one, pilot);
       for (const [x, y, label] of value.points || []) drawPoint(layer, x, y, label, one);
       if (value.box) layer.append(frame(value.box, "var(--accent)", "6 4"));
       pilot?.painted?.(layer);
+      showCross?.();
     };
+    let showCross = null;
     new ResizeObserver(paint).observe(figure);
     paint();
-    if (value.aim) aim(figure, layer, picture, value.aim, unit, tell);
+    if (value.aim) showCross = aim(figure, layer, picture, value.aim, unit, tell, cross);
   };
 
   // ── masks ──────────────────────────────────────────────────────────────
@@ -85,6 +88,11 @@
     }
   };
 
+  const isCrowd = (boxes, unit) => {
+    const heights = boxes.map(({ box }) => (box[3] - box[1]) / unit).sort((a, b) => a - b);
+    return boxes.length > CROWD || (boxes.length > FEW && heights[Math.floor(heights.length / 2)] < LOW);
+  };
+
   // ── boxes and points ───────────────────────────────────────────────────
   const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
   const frame = ([x1, y1, x2, y2], colour, dash) => svg("rect", { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1), fill: "none", stroke: colour, "stroke-width": 2, "vector-effect": "non-scaling-stroke", ...(dash ? { "stroke-dasharray": dash } : {}) });
@@ -118,8 +126,9 @@
 
   // A press that moves is a box, one that does not is a click; right button or Shift means "not this". By keyboard: arrows
   // move a cross, Enter clicks, Shift and Enter says "not this".
-  const aim = (figure, layer, picture, mode, unit, tell) => {
-    let from = null, rubber = null, cross = null, spot = [picture.width / 2, picture.height / 2];
+  const aim = (figure, layer, picture, mode, unit, tell, cross) => {
+    if (cross.picture !== picture.id) Object.assign(cross, { picture: picture.id, spot: [picture.width / 2, picture.height / 2] });
+    let from = null, rubber = null, lines = null;
     const clamp = (value, top) => Math.min(Math.max(value, 0), top - 0.01);
     const at = (event) => {
       const box = figure.getBoundingClientRect();
@@ -154,17 +163,26 @@
     });
     const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     figure.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && mode !== "box") { event.preventDefault(); return click(spot, event.shiftKey); }
+      if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && mode !== "box") { event.preventDefault(); return click(cross.spot, event.shiftKey); }
       if (!STEPS[event.key]) return;
       event.preventDefault();
       const far = (event.shiftKey ? 2 : 16) * unit();
-      spot = [clamp(spot[0] + STEPS[event.key][0] * far, picture.width), clamp(spot[1] + STEPS[event.key][1] * far, picture.height)];
-      cross?.remove();
-      cross = svg("path", { d: `M${spot[0] - 9 * unit()} ${spot[1]}h${18 * unit()}M${spot[0]} ${spot[1] - 9 * unit()}v${18 * unit()}`, stroke: "var(--accent)", "stroke-width": 2 * unit() });
-      layer.append(cross);
-      tell("hover", spot);
+      const [x, y] = cross.spot, [dx, dy] = STEPS[event.key];
+      cross.spot = [clamp(x + dx * far, picture.width), clamp(y + dy * far, picture.height)];
+      show();
+      tell("hover", cross.spot);
     });
-    figure.addEventListener("blur", () => { cross?.remove(); cross = null; });
+    const show = () => {
+      lines?.remove();
+      lines = null;
+      if (!figure.matches(":focus-visible")) return;
+      const [x, y] = cross.spot, arm = 9 * unit();
+      const d = `M${x - arm} ${y}h${2 * arm}M${x} ${y - arm}v${2 * arm}`;
+      lines = svg("path", { class: "cross", d, stroke: "var(--accent)", "stroke-width": 2 * unit() });
+      layer.append(lines);
+    };
+    for (const name of ["focus", "blur"]) figure.addEventListener(name, show);
+    return show;
   };
   const ordered = ([ax, ay], [bx, by]) => [Math.min(ax, bx), Math.min(ay, by), Math.max(ax, bx), Math.max(ay, by)];
 })();

@@ -1,7 +1,13 @@
+// Data sets by source, and how any source is called.
+studio.DATA = { stickers: "Stickers, all", "stickers:animals": "Stickers: animals", "stickers:nature": "Stickers: nature", "stickers:food": "Stickers: food",
+  "stickers:transport": "Stickers: transport", "stickers:things": "Stickers: things", "stickers:smileys": "Stickers: smileys",
+  "stickers:favourites": "Stickers: sixty favourites", digits: "Handwritten digits", library: "My library" };
+studio.dataTitle = (source) => studio.DATA[source] || (source.startsWith("upload:") ? "Own pictures" : source);
+
 // Which pictures to learn from. The value is {"source"}.
 studio.kinds.pictures = ({ root, props }) => {
   const { h } = studio;
-  const GROUPS = [["stickers", "Stickers, all"], ["stickers:animals", "Stickers: animals"], ["stickers:nature", "Stickers: nature"], ["stickers:food", "Stickers: food"], ["stickers:transport", "Stickers: transport"], ["stickers:things", "Stickers: things"], ["stickers:smileys", "Stickers: smileys"], ["stickers:favourites", "Stickers: sixty favourites"], ["digits", "Handwritten digits"]];
+  const GROUPS = Object.entries(studio.DATA);
   const PICTURES = /\.(png|jpe?g|webp|gif|bmp)$/i, MOST = 2 * 2 ** 30, MOST_FILES = 20000;
   const ADD = { zip: "A zip of my pictures …", ...(props.folders ? { folder: "A folder of my pictures …" } : {}) };
   let value = { source: "stickers" }, own = null, busy = "", problem = null, names = [], seed = 0, shown = false;
@@ -28,21 +34,21 @@ studio.kinds.pictures = ({ root, props }) => {
     const found = files.filter((file) => PICTURES.test(file.name)).map((file) => ({ file, name: file.webkitRelativePath.split("/").slice(1).join("/") || file.name }));
     const bytes = found.reduce((sum, { file }) => sum + file.size, 0), name = files[0].webkitRelativePath.split("/")[0];
     if (!found.length) return refuse("There is no picture in this folder.", "Choose one with PNG, JPEG, WebP, GIF or BMP files.");
-    if (bytes > MOST || found.length > MOST_FILES) return refuse(`This folder has ${found.length.toLocaleString()} pictures of ${studio.bytes(bytes)} in all; ${MOST_FILES.toLocaleString()} and ${studio.bytes(MOST)} are the most.`, "Choose a smaller one.");
+    if (bytes > MOST || found.length > MOST_FILES) return refuse(`This folder has ${studio.count(found.length, "picture")} of ${studio.bytes(bytes)} in all; ${studio.number(MOST_FILES)} and ${studio.bytes(MOST)} are the most.`, "Choose a smaller one.");
     let said = 0;
-    const count = (done, total) => { if (Date.now() - said > 250) { said = Date.now(); say(`Gathering the pictures, ${done.toLocaleString()} of ${total.toLocaleString()} …`); } };
+    const count = (done, total) => { if (Date.now() - said > 250) { said = Date.now(); say(`Gathering the pictures, ${studio.number(done)} of ${studio.number(total)} …`); } };
     try { await take(await studio.zip(found, count), name); } catch { refuse("A file of this folder could not be read.", "It may have been moved. Choose the folder again."); }
   };
   const draw = () => {
     root.className = "face";
-    const choices = [...GROUPS, ...(props.shared ? [["library", "My library"]] : []), ...(own ? [[own.source, own.name]] : []), ...Object.entries(ADD)];
+    const choices = [...GROUPS.filter(([key]) => key !== "library" || props.shared), ...(own ? [[own.source, own.name]] : []), ...Object.entries(ADD)];
     const select = h("select", { id: `${props.name}-select`, "aria-label": "Pictures to learn from", onchange: () => { if (ADD[select.value]) { const from = select.value; select.value = value.source; inputs[from].click(); } else { problem = null; set(select.value); } } },
       choices.map(([key, label]) => h("option", { value: key, selected: key === value.source }, label)));
-    const many = () => `${own.pictures} picture${own.pictures === 1 ? "" : "s"}${own.classes > 1 ? ` in ${own.classes} classes` : ""}`;
+    const many = () => `${studio.count(own.pictures, "picture")}${own.classes > 1 ? ` in ${own.classes} classes` : ""}`;
     const note = busy ? busy : own && value.source === own.source ? (own.pictures < own.fewest ? `${many()}. A training needs at least ${own.fewest}.` : many()) : "";
     studio.fill(root, h("label", { class: "label", for: `${props.name}-select` }, "Pictures"), h("div", { class: "picked" }, select),
       note ? h("p", { class: "note small" }, note) : null,
-      own?.unread && value.source === own.source ? h("details", { class: "learn" }, h("summary", {}, `${own.unread.toLocaleString()} could not be read`), h("div", { class: "learn-text small" }, own.broken.map((line) => h("div", {}, line)))) : null,
+      own?.unread && value.source === own.source ? h("details", { class: "learn" }, h("summary", {}, `${studio.number(own.unread)} could not be read`), h("div", { class: "learn-text small" }, own.broken.map((line) => h("div", {}, line)))) : null,
       problem ? studio.problem(problem) : null,
       shown ? h("img", { class: "augmented", alt: "Each row: a picture, then as the training may see it", src: studio.url(`augment?names=${names.join(",")}&data=${encodeURIComponent(value.source)}&seed=${seed}`), onclick: () => { seed += 1; draw(); }, title: "Click for other random changes" }) : null, Object.values(inputs));
   };

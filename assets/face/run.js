@@ -2,28 +2,32 @@
 studio.kinds.run = ({ root, props, trigger }) => {
   const { h } = studio;
   const key = `job.${props.name}`;
-  let job = null, problem = null, timer = null, looks = 0, verb = props.verb;
+  let job = null, problem = null, timer = null, looks = 0, verb = props.verb, unwanted = false;
   const stage = () => studio.named[props.stage];
 
-  const run = () => { if (begin()) trigger("run", {}); };
-  const begin = () => { // the page answers at once; what Python says comes after
-    if (job) return false;
+  const run = () => begin(() => trigger("run", {}));
+  // The page answers at once; `then` is told to Python as soon as what was painted or chosen has arrived there.
+  const begin = (then) => {
+    if (job) return;
     problem = null;
+    unwanted = false;
     job = "asked";
     draw();
     stage()?.progress({ state: "queued", phase: "starting", total: 0, step: 0, seconds: 0 });
     timer = setTimeout(() => { if (job === "asked") refuse({ message: "The studio does not answer.", hint: "Try again in a moment." }); }, 30000);
-    return true;
+    studio.arrived().then((failure) => (failure ? refuse(failure) : then()));
   };
   const refuse = (what) => { clearTimeout(timer); job = null; problem = what; studio.remember(key, null); stage()?.progress(null); draw(); };
   const cancel = async () => {
-    if (!job || job === "asked") return;
-    root.querySelector("button")?.setAttribute("disabled", "");
+    if (!job) return;
+    root.querySelector("button")?.setAttribute("aria-disabled", "true"); // and keeps the focus
     stage()?.say("cancelling");
+    if (job === "asked") { unwanted = true; return; }
     await studio.ask(`job/${job}/cancel`, { method: "POST" });
   };
 
-  const follow = (id) => { clearTimeout(timer); const quiet = job === null; job = id; looks = 0; problem = null; studio.remember(key, id); quiet ? setTimeout(draw, 300) : draw(); look(); };
+  const follow = (id) => { clearTimeout(timer); const quiet = job === null; job = id; looks = 0; problem = null; studio.remember(key, id); quiet ? setTimeout(draw, 300) : draw();
+    unwanted ? cancel().then(look) : look(); };
   const look = async () => {
     const id = job;
     const shot = await studio.ask(`job/${id}`);
@@ -44,21 +48,21 @@ studio.kinds.run = ({ root, props, trigger }) => {
     trigger("finished", { job: shot.id, state: shot.state });
   };
 
-  const draw = () => {
+  const draw = () => studio.refocus(root, () => {
     const busy = job !== null;
     root.className = "face run-in";
     root.replaceChildren(
       busy
-        ? h("button", { type: "button", class: "cancel", onclick: cancel, disabled: job === "asked" }, "Cancel", h("span", { class: "keys" }, "Esc"))
+        ? h("button", { type: "button", class: "cancel", onclick: cancel }, "Cancel", h("span", { class: "keys" }, "Esc"))
         : h("button", { type: "button", class: "primary", onclick: (event) => { if (event.detail < 2) run(); } }, verb, h("span", { class: "keys" }, "Ctrl ⏎")),
       ...(problem ? [studio.problem(problem)] : []),
     );
-  };
+  });
 
   document.addEventListener("keydown", (event) => {
     if (!studio.visible(root)) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (!event.repeat) run(); }
-    if (event.key === "Escape" && job) cancel();
+    if (event.key === "Escape" && job && !stage()?.isPainting()) cancel();
   }, true);
 
   const update = (value) => {

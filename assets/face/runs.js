@@ -2,12 +2,11 @@
 studio.kinds.runs = ({ root }) => {
   const { h } = studio;
   const LABS = { vae: "VAE lab", gan: "GAN lab", "diffusion-lab": "Diffusion lab" }, TABS = { vae: "VAE", gan: "GAN", "diffusion-lab": "Diffusion" };
-  const WORDS = { waiting: "waiting", running: "training", paused: "paused", finished: "finished", failed: "stopped", interrupted: "interrupted" };
+  const WORDS = { waiting: "waiting", running: "training", paused: "paused", finished: "finished", failed: "stopped", interrupted: "interrupted", damaged: "damaged" };
   let runs = [], command = "", can = {}, filter = "", family = "", chosen = [], curves = {}, metric = "", log = false, problem = null, opened = null, sure = null;
   root.className = "face runs";
-  const ids = () => { try { return JSON.parse(studio.remember("runs") || "[]").join(","); } catch { return ""; } };
   const look = async () => {
-    const answer = await studio.ask(`runs?ids=${ids()}`);
+    const answer = await studio.ask("runs");
     if (answer.message) problem = answer; else { problem = null; ({ runs, mlflow: command, can } = answer); }
     chosen = chosen.filter((id) => runs.some((run) => run.id === id));
     await Promise.all(chosen.map(fetchCurves));
@@ -34,7 +33,7 @@ studio.kinds.runs = ({ root }) => {
     tab?.click();
     setTimeout(() => { const bar = Object.values(studio.named).find((one) => one.follow && one.family === run.family); bar?.follow(run.id); }, 50);
   };
-  const when = (run) => new Date(run.created * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+  const when = (run) => studio.when(run.created);
   const best = (run) => run.watched && run.best?.value !== undefined ? `${run.watched.replaceAll("_", " ")} ${studio.figure(run.best.value)}` : "";
   const pick = async (id) => {
     chosen = chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id].slice(-6);
@@ -49,8 +48,8 @@ studio.kinds.runs = ({ root }) => {
       h("td", {}, h("input", { type: "checkbox", checked: index >= 0, "aria-label": `Compare ${run.title}`, onchange: () => pick(run.id) })),
       h("td", {}, h("span", { class: "swatch", style: index >= 0 ? `background:${studio.series(index)}` : "" }), h("button", { type: "button", class: "name quiet", onclick: () => pick(run.id) }, run.title)),
       h("td", {}, WORDS[run.state]),
-      h("td", { class: "wide" }, run.data.startsWith("upload:") ? "own pictures" : run.data),
-      h("td", { class: "num" }, run.step.toLocaleString()),
+      h("td", { class: "wide" }, studio.dataTitle(run.data)),
+      h("td", { class: "num" }, studio.number(run.step)),
       h("td", { class: "num wide" }, studio.seconds(run.seconds)),
       h("td", { class: "wide" }, best(run)),
       h("td", { class: "num wide small muted" }, when(run)));
@@ -67,14 +66,14 @@ studio.kinds.runs = ({ root }) => {
     for (const line of lines) line.label = line.name;
     for (const line of lines) if (twice(line.label)) line.name = `${line.label} ${line.id.slice(-4)}`;
     requestAnimationFrame(() => chart.draw({ lines, log, height: 280, smooth: metric.startsWith("valid_") ? 0 : 0.6 }));
-    const select = h("select", { "aria-label": "Curve", onchange: () => { metric = select.value; draw(); } }, all.map((name) => h("option", { value: name, selected: name === metric }, name.startsWith("valid_") ? `${name.slice(6).replaceAll("_", " ")}, held-out` : name.replaceAll("_", " "))));
+    const select = h("select", { "aria-label": "Curve", onchange: () => { metric = select.value; draw(); } }, all.map((name) => h("option", { value: name, selected: name === metric }, name.startsWith("valid_") ? `${name.slice(6).replaceAll("_", " ")}, unseen pictures` : name.replaceAll("_", " "))));
     return h("div", {}, h("div", { class: "curve-tools" }, select, h("label", { class: "small" }, h("input", { type: "checkbox", checked: log, onchange: (event) => { log = event.target.checked; draw(); } }), "Log scale")), holder);
   };
   const details = () => {
     const run = runs.find((one) => one.id === opened);
     if (!run) return null;
     const more = curves[run.id] || {}, busy = ["waiting", "running"].includes(run.state);
-    const rows = [["Recipe", run.recipe], ["Pictures", `${run.data.startsWith("upload:") ? "own pictures" : run.data}${run.pictures?.pictures ? `, ${run.pictures.pictures}` : ""}`], ["Budget", run.steps ? `${run.steps} steps` : `${run.minutes} minutes`], ["Seed", run.seed], ...run.settings, ["Last numbers", Object.entries(run.metrics).map(([key, value]) => `${key.startsWith("valid_") ? `held-out ${key.slice(6)}` : key} ${studio.figure(value)}`.replaceAll("_", " ")).join(", ")], ["Run", run.id]];
+    const rows = [["Recipe", run.recipe], ["Pictures", `${studio.dataTitle(run.data)}${run.pictures?.pictures ? `, ${studio.number(run.pictures.pictures)}` : ""}`], ["Budget", run.steps ? studio.count(run.steps, "step") : studio.count(run.minutes, "minute")], ["Seed", run.seed], ...run.settings, ["Last numbers", Object.entries(run.metrics).map(([key, value]) => `${key.startsWith("valid_") ? `${key.slice(6)} on unseen pictures` : key} ${studio.figure(value)}`.replaceAll("_", " ")).join(", ")], ["Run", run.id]];
     const button = (label, go, quiet = false) => h("button", { type: "button", class: quiet ? "quiet" : "", onclick: go }, label);
     return h("div", { class: "runs-open" },
       h("div", { class: "runs-head" }, h("strong", {}, run.title, " ", h("span", { class: "muted small" }, when(run))),
@@ -96,10 +95,10 @@ studio.kinds.runs = ({ root }) => {
     const families = [...new Set(runs.map((run) => run.family))];
     const shown = runs.filter((run) => (!family || run.family === family) && (!filter || [run.title, run.recipe, run.data, WORDS[run.state], run.id].join(" ").toLowerCase().includes(filter)));
     const focus = document.activeElement === search;
-    studio.fill(head, families.length > 1 ? h("div", { class: "segs" }, [["", "All"], ...families.map((one) => [one, LABS[one] || one])].map(([key, label]) => h("button", { type: "button", class: "seg", "aria-pressed": String(family === key), onclick: () => { family = key; draw(); } }, label))) : h("span", {}), runs.length ? search : null);
+    studio.fill(head, families.length > 1 ? h("div", { class: "segs" }, [["", "All"], ...families.map((one) => [one, LABS[one] || one])].map(([key, label]) => h("button", { type: "button", class: "seg", "aria-pressed": String(family === key), onclick: () => { family = key; draw(); } }, label))) : null, runs.length ? search : null);
     studio.fill(body, problem ? studio.problem(problem) : null,
       !runs.length ? h("div", { class: "stage-view" }, h("div", { class: "empty" }, h("h2", {}, "No trainings yet"), h("p", {}, "What you train in the labs is listed here with its curves and settings, and can be compared, continued or kept as a model."))) : h("table", { class: "runs-table" },
-        h("thead", {}, h("tr", {}, h("th", {}, ""), h("th", {}, "Model"), h("th", {}, "State"), h("th", { class: "wide" }, "Pictures"), h("th", { class: "num" }, "Steps"), h("th", { class: "num wide" }, "Time"), h("th", { class: "wide" }, "Best, held-out"), h("th", { class: "num wide" }, "Begun"))),
+        h("thead", {}, h("tr", {}, h("th", {}, ""), h("th", {}, "Model"), h("th", {}, "State"), h("th", { class: "wide" }, "Pictures"), h("th", { class: "num" }, "Steps"), h("th", { class: "num wide" }, "Time"), h("th", { class: "wide" }, "Best on unseen pictures"), h("th", { class: "num wide" }, "Started"))),
         h("tbody", {}, shown.map(row))),
       runs.length && !shown.length ? h("p", { class: "muted" }, "Nothing matches.") : null,
       chosen.length ? compare() : runs.length ? h("p", { class: "muted small" }, "Choose runs to see their curves against each other.") : null,

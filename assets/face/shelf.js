@@ -1,6 +1,14 @@
 // The library: thumbnails of many results, where a picture comes from, and the list of jobs.
-studio.tile = (one, open) => studio.h("button", { type: "button", class: "tile", title: one.label, "aria-label": one.label, disabled: !one.artifact, onclick: () => open(one.artifact) },
-  one.id ? studio.h("img", { src: studio.thumb(one.id), alt: "", loading: "lazy" }) : null, one.tag ? studio.h("span", { class: "tag" }, one.tag) : null);
+// A button where there is a result to open; what came from outside is only a picture.
+studio.tile = (one, open) => {
+  const { h } = studio;
+  const label = one.tag ? `${one.label}, ${one.tag}` : one.label;
+  const image = (alt) => (one.id ? h("img", { src: studio.thumb(one.id), alt, loading: "lazy" }) : null);
+  if (!one.artifact) return h("div", { class: "tile", title: label }, image(label));
+  const tag = one.tag ? h("span", { class: "tag" }, one.tag) : null;
+  return h("button", { type: "button", class: "tile", title: label, "aria-label": label, onclick: () => open(one.artifact) },
+    image(""), tag);
+};
 
 // family: rows of {"label", "tiles"}, oldest first.
 studio.family = (rows, open) => studio.h("div", { class: "kin" }, rows.map((row) => studio.h("div", {}, studio.h("div", { class: "label" }, row.label), studio.h("div", { class: "family" }, row.tiles.map((one) => studio.tile(one, open))))));

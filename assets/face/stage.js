@@ -1,7 +1,7 @@
 // The picture, large: empty, running, or a result with its one row of actions.
 studio.kinds.stage = ({ root, props, trigger }) => {
   const { h, icon } = studio;
-  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null, begun = 0;
+  let value = {}, chosen = 0, zoomed = false, shot = null, note = "", preview = "", ratio = 1, painter = null, begun = 0, taught = {};
 
   const pictures = () => value.pictures || [];
   const current = () => pictures()[chosen];
@@ -10,43 +10,51 @@ studio.kinds.stage = ({ root, props, trigger }) => {
 
   const start = (event, data) => { // an event that begins a job: the run bar answers before Python does
     const runner = Object.values(studio.named).find((widget) => widget.serves === props.name);
-    if (!runner || runner.begin()) trigger(event, data);
+    const tell = () => trigger(event, data);
+    runner ? runner.begin(tell) : tell();
   };
 
   // ── the view ───────────────────────────────────────────────────────────
   const view = h("div", { class: "stage-view" });
-  const line = h("div", { class: "stage-line", role: "status", "aria-live": "polite" });
+  const line = h("div", { class: "stage-line" });
+  const spoken = h("div", { class: "sr", role: "status" }); // what is heard: a phase once, not its every step
+  const speak = (text) => { if (spoken.textContent !== text) spoken.textContent = text; };
   const below = h("div", { class: "stage-below" });
   const bar = h("div", { class: "stage-bar", hidden: true }, h("i"));
   root.className = "face stage";
-  root.replaceChildren(view, line, below);
+  root.replaceChildren(view, line, spoken, below);
 
   const emptyState = () => {
-    const { title, text, examples = [] } = props.empty || {};
-    return h("div", { class: "empty" }, h("h2", {}, title || ""), h("p", {}, text || ""), examples.length
+    const { title, text, examples = [], more } = { ...props.empty, ...taught };
+    return h("div", { class: "empty" }, h("h2", {}, title || ""), h("p", {}, text || ""),
+      more ? h("button", { type: "button", class: "quiet", onclick: more.act }, more.label) : null, examples.length
       ? h("div", { class: "examples" }, examples.map((one, index) => h("button", { type: "button", class: one.image ? "picture" : "", onclick: () => start("example", { index }) }, one.image ? h("img", { src: one.image, alt: "", loading: "lazy" }) : null, one.label)))
       : null);
   };
-  // Small pictures are enlarged, up to four times, so that they can be seen; large ones fit the window.
-  const measure = (one) => `--w:${Math.round(one.width * Math.min(4, Math.max(1, 560 / Math.max(one.width, one.height))))}px;--fit:${one.width / one.height}`;
+  const cross = { picture: "", spot: null }; // where the keyboard's cross stands; it outlives the drawing
   let last = null; // the element is used again for the same picture, so that nothing flashes
   const shown = (one) => {
-    if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.title || one.name || "" }) };
-    const figure = h("div", { class: "figure", style: measure(one) }, last.image);
+    if (last?.id !== one.id) last = { id: one.id, image: h("img", { src: studio.picture(one.id), alt: one.alt || one.title || one.name || "" }) };
+    const figure = h("div", { class: "figure", style: studio.measure(one) }, last.image);
     const long = Math.max(one.width / one.height, one.height / one.width);
     if (long > 4) figure.classList.add(one.width > one.height ? "wide" : "tall");
-    studio.overlay?.(figure, one, pilot()?.lay?.(value) ?? value, { props, trigger, pilot: pilot() });
+    studio.overlay?.(figure, one, pilot()?.lay?.(value) ?? value, { props, trigger, pilot: pilot(), cross });
     return figure;
   };
   const grid = () => pictures().map((one, index) => h("button", {
     type: "button", class: "cell", "aria-pressed": String(index === chosen), title: one.title || "",
     onclick: () => { if (index === chosen) zoomed = true; chosen = index; draw(); trigger("pick", { index }); },
-  }, h("img", { src: studio.picture(one.id), alt: one.title || `Picture ${index + 1}` })));
+  }, h("img", { src: studio.picture(one.id), alt: one.alt || one.title || `Picture ${index + 1}` })));
 
   const draw = () => {
     if (painter) return;
     const held = view.querySelector(".figure.pressed"); // a box is being drawn: what arrived waits for the finger
     if (held) return held.addEventListener("released", draw, { once: true });
+    studio.refocus(view, drawView);
+    drawLine();
+    drawBelow();
+  };
+  const drawView = () => {
     const many = pictures().length > 1 && !zoomed && !shot;
     view.className = `stage-view${many ? " many" : ""}`;
     if (shot && preview) view.replaceChildren(previewFigure(), bar);
@@ -54,8 +62,6 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     else if (many) view.replaceChildren(...grid());
     else if (current()) view.replaceChildren(shown(current()));
     else view.replaceChildren(emptyState());
-    drawLine();
-    drawBelow();
   };
   const veiled = () => { const figure = shown(current()); figure.classList.add("veil"); return figure; };
   const previewFigure = () => h("div", { class: "figure", style: `--w:512px;--fit:${ratio}` }, h("img", { class: "preview", src: preview, alt: "The picture as it forms" }));
@@ -63,13 +69,17 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   // ── running ────────────────────────────────────────────────────────────
   const words = (now) => {
     if (now.state === "queued") return now.place > 0 ? `Waiting, ${now.place} before this one` : "Starting";
-    const phase = now.phase || "working";
-    return phase[0].toUpperCase() + phase.slice(1);
+    const { count = 0, total } = now, each = total / count, phase = now.phase || "working";
+    if (!["step", "decoding"].includes(phase) || !total || !count) return phase[0].toUpperCase() + phase.slice(1);
+    const nth = Math.min(count, Math.floor(Math.max(0, now.step - (phase === "decoding" ? 1 : 0)) / each) + 1);
+    const which = count > 1 ? `Picture ${nth} of ${count}` : "Painting";
+    return phase === "decoding" ? `${which}, decoding` : `${which}, step ${now.step - (nth - 1) * each} of ${each}`;
   };
   const progress = (now, message = "") => {
     const started = now && !shot;
-    if (started) begun = Date.now();
+    if (started) { begun = Date.now(); painter?.leave(); } // the paint is the mask already
     shot = now; note = message;
+    speak(!now ? message : now.state === "queued" ? words(now) : now.phase || "working");
     if (!now) { preview = ""; bar.hidden = true; return draw(); }
     if (now.preview) {
       const source = studio.url(`job/${now.id}/preview/${now.preview}.webp`);
@@ -84,18 +94,20 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     bar.firstElementChild.style.width = now.total ? `${Math.min(100, (100 * now.step) / now.total)}%` : "";
     if (started) draw(); else { drawLine(); const text = view.querySelector(".empty p"); if (text && !preview) text.textContent = words(now); }
   };
-  const drawLine = () => {
+  const drawLine = () => { if (!painter) studio.refocus(line, fillLine); };
+  const fillLine = () => {
     if (shot) {
       if (value.artifact && (shot.seconds || 0) < 0.4 && Date.now() - begun < 400 && line.firstChild) return;
       const parts = [h("span", { class: "phase" }, words(shot))];
-      if (shot.total > 1 && shot.state === "running") parts.push(h("span", { class: "num" }, `step ${shot.step} of ${shot.total}`));
+      if (shot.total > 1 && shot.state === "running" && !["step", "decoding"].includes(shot.phase)) parts.push(h("span", { class: "num" }, `step ${shot.step} of ${shot.total}`));
       parts.push(h("span", { class: "spring" }), h("span", { class: "num" }, studio.seconds(shot.seconds || 0)));
       if (shot.remaining !== null && shot.remaining !== undefined && shot.step > 1) parts.push(h("span", { class: "num" }, `about ${studio.seconds(shot.remaining)} to go`));
       return line.replaceChildren(...parts);
     }
-    if (note) return line.replaceChildren(h("span", {}, note));
-    if (!current() || value.fresh) return line.replaceChildren();
-    line.replaceChildren(...actions());
+    const row = current() && !value.fresh ? actions() : [];
+    if (note && row.length) row.push(h("span", { class: "spring" }));
+    if (note) row.push(h("span", {}, note));
+    line.replaceChildren(...row);
   };
 
   // ── a result's one row ─────────────────────────────────────────────────
@@ -124,11 +136,11 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     if (offered.length) row.push(studio.menu("Send to", "send", offered));
     if (value.exports) { if (value.exports.length) row.push(studio.menu("Export", "down", value.exports.map((item) => ({ label: item.label, act: () => save(item.path) })))); }
     else row.push(h("a", { class: "button", href: `${studio.picture(one.id)}?name=${encodeURIComponent(one.file || "picture")}`, download: "" }, icon("down"), "Download"));
-    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Keep in Library"));
-    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, "Kept in Library"));
+    if (value.artifact && value.kept === false) row.push(h("button", { type: "button", onclick: async () => { await keep(); drawLine(); } }, "Save to Library"));
+    else if (value.kept === true) row.push(h("span", { class: "small muted kept" }, icon("tick"), "Saved"));
     for (const action of value.actions || []) row.push(h("button", { type: "button", onclick: () => (action.runs ? start : trigger)("act", { name: action.name, artifact: value.artifact, index: chosen }) }, action.icon ? icon(action.icon) : null, action.label));
     if (pictures().length > 1 && zoomed) row.push(h("button", { type: "button", class: "quiet", onclick: () => { zoomed = false; draw(); } }, icon("back"), "All pictures"));
-    if (one.title) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));
+    if (one.title && !note) row.push(h("span", { class: "spring" }), h("span", { class: "small num" }, one.title));
     return row;
   };
   const drawBelow = () => {
@@ -150,18 +162,24 @@ studio.kinds.stage = ({ root, props, trigger }) => {
   view.addEventListener("drop", (event) => { if (slot()) { event.preventDefault(); slot().take(event.dataTransfer.files[0]); } });
 
   // ── the brush, over the plain picture ──────────────────────────────────
-  const paint = (start, mask, done) => {
-    painter = studio.brush(start, mask, (blob) => { painter = null; draw(); if (blob) done(blob); });
+  // `keep(answer of a blob)` is told after every stroke, `revert()` where the paint is not wanted after all.
+  const paint = (start, mask, { keep, revert }) => {
+    painter?.leave();
+    painter = studio.brush(start, mask, { keep, leave: (unwanted) => { painter = null; if (unwanted) revert(); draw(); } });
     view.className = "stage-view";
     view.replaceChildren(painter.figure);
     line.replaceChildren(painter.tools);
     below.replaceChildren();
+    const box = root.getBoundingClientRect(); // a phone's screen is at the controls
+    if (box.top < 0 || box.top + view.offsetHeight > innerHeight) root.scrollIntoView({ block: "start" });
+    painter.focus();
   };
 
   const update = (next) => {
     value = next;
     chosen = Math.min(next.selected ?? 0, Math.max(0, pictures().length - 1));
-    zoomed = false; note = ""; painter = null;
+    zoomed = false; note = "";
+    if (value.artifact && current()) speak(`Done. ${current().alt || ""}`);
     pilot()?.shown?.(value);
     draw();
   };
@@ -170,8 +188,10 @@ studio.kinds.stage = ({ root, props, trigger }) => {
     if (painter || (asset.id || "") === (pictures()[0]?.id || "")) return;
     update(asset.id ? { pictures: [asset], fresh: true } : {});
   };
+  // What the chosen model can do, said where nothing is yet.
+  const teach = (next) => { taught = next; if (!current() && !shot && !painter) draw(); };
   draw();
   // A tab that was never seen is built when something is sent to it: its slot was filled before the stage was there.
   setTimeout(() => { const waiting = slot()?.get?.(); if (waiting?.id && waiting.kind !== "mask" && !current() && studio.named[props.slot]?.shows === props.name) peek(waiting); }, 0);
-  return { update, peek, progress, paint, root, get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
+  return { update, peek, progress, teach, paint, root, artifact: () => value.artifact, isPainting: () => painter !== null, stopPainting: () => painter?.leave(), get: () => current() || {}, say: (text) => { if (shot) { shot = { ...shot, phase: text }; drawLine(); } }, ...(props.slot ? { accepts: (file) => slot()?.take(file) } : {}), redraw: draw };
 };

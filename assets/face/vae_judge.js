@@ -3,7 +3,7 @@
   const views = studio.vaeViews, { h } = studio;
 
   views.reconstruct = {
-    title: "Reconstruct", text: "A picture through the needle's eye of the code and back. Try one of your own.",
+    title: "Reconstruct", text: "Squeeze a picture into a few numbers and back. Try one of your own.",
     learn: [["vae_reconstruct", "What am I seeing"], ["vae_elbo", "The loss behind it"], ["vae_trick", "The reparameterisation trick"]],
     build: ({ lab, about, chooser, failed, compare }) => {
       let wanted = {};
@@ -13,7 +13,7 @@
         const answer = await lab.ask("reconstruct", one.args(), one.assets());
         if (mine !== wanted || failed(trouble, answer)) return;
         const [seen, made, heat] = answer.images;
-        words.textContent = `${(about.size * about.size * 3).toLocaleString()} values through ${about.numbers.toLocaleString()} numbers: PSNR ${answer.data.psnr_db} dB${answer.data.label ? `, seen as ${answer.data.label}` : ""}.`;
+        words.textContent = `${studio.number(about.size * about.size * 3)} values through ${studio.number(about.numbers)} numbers: PSNR ${answer.data.psnr_db} dB${answer.data.label ? `, seen as ${answer.data.label}` : ""}.`;
         studio.fill(holder, compare(seen, made, ["As it sees it", "What comes back"]), h("figure", {}, h("img", { class: "vae-picture large", src: heat, alt: "Where they differ" }), h("figcaption", { class: "small muted" }, "Where they differ")));
       };
       const one = chooser([["a", "Picture", 0]], ask);
@@ -44,7 +44,7 @@
   };
 
   views.compress = {
-    title: "Compress", text: "The code as a file, against JPEG with the same number of bytes.",
+    title: "File size", text: "The code as a file, against JPEG with the same number of bytes.",
     learn: [["vae_compress", "What am I seeing"]],
     build: ({ lab, chooser, slider, failed, compare }) => {
       const holder = h("div", { class: "vae-two even" }), words = h("p", { class: "num" }), trouble = h("div", {}), chart = h("div", {});
@@ -52,7 +52,7 @@
       const ask = () => lab.drag("compress", { ...one.args(), bits: bits.value() }, (answer) => {
         if (failed(trouble, answer)) return;
         const { data } = answer, { jpeg } = data;
-        words.textContent = `${data.bytes} bytes of ${data.raw_bytes.toLocaleString()} at ${data.bits} bits a number: ${data.psnr_db} dB. JPEG ${jpeg.fits ? `with ${jpeg.scan_bytes} bytes` : `cannot get that small; at its smallest, ${jpeg.scan_bytes} bytes`}: ${jpeg.psnr_db} dB (its headers and tables, ${jpeg.file_bytes - jpeg.scan_bytes} bytes more, are not counted).`;
+        words.textContent = `${data.bytes} bytes of ${studio.number(data.raw_bytes)} at ${data.bits} bits a number: ${data.psnr_db} dB. JPEG ${jpeg.fits ? `with ${jpeg.scan_bytes} bytes` : `cannot get that small; at its smallest, ${jpeg.scan_bytes} bytes`}: ${jpeg.psnr_db} dB (its headers and tables, ${jpeg.file_bytes - jpeg.scan_bytes} bytes more, are not counted).`;
         plot = plot || studio.chart(chart);
         plot.draw({ x: "bytes", height: 220, lines: [{ name: "code, dB", points: data.rows.map((row) => [row.bytes, row.psnr_db]), dots: true, label: true }, { name: "JPEG, dB", points: data.curve.filter(([bytes], k) => k < 3 || bytes <= 10 * data.bytes), dots: true, label: true }] });
         studio.fill(holder, compare(answer.images[1], answer.images[2], [`Code, ${data.psnr_db} dB`, `JPEG, ${jpeg.psnr_db} dB`]), h("figure", {}, h("img", { class: "vae-picture large", src: answer.images[0], alt: "The picture itself" }), h("figcaption", { class: "small muted" }, "The picture itself")));

@@ -169,7 +169,7 @@
       const used = isKl ? about.weights.filter((w) => w > 0.1).length : null;
       const root = h("div", { class: "vae-stack" }, trouble, h("div", { class: "vae-two even" },
         h("div", { class: "vae-stack" }, seen, h("div", { class: "vae-row" }, from.box, h("button", { type: "button", onclick: middle }, "Middle"), h("button", { type: "button", onclick: random }, studio.icon("vary"), "Random"), label?.box)),
-        h("div", {}, used !== null ? h("p", { class: "small muted num vae-used" }, `${used} of ${about.axes.length} latents carry more than 0.1 nats. The bar under a slider shows how much.`) : h("p", { class: "small muted vae-used" }, about.space === "directions" ? "The latents of this network mean nothing alone, so these are the principal directions of its codes." : "The bar under a slider shows how much it varies."), list)), grid);
+        h("div", {}, used !== null ? h("p", { class: "small muted num vae-used" }, `${used} of ${about.axes.length} latents carry more than 0.1 nats (a nat is 1.44 bits). The bar under a slider shows how much.`) : h("p", { class: "small muted vae-used" }, about.space === "directions" ? "The latents of this network mean nothing alone, so these are the principal directions of its codes." : "The bar under a slider shows how much it varies."), list)), grid);
       start();
       return { root };
     },

@@ -6,12 +6,13 @@ The facade over conversion, measurement and the remembered choice; light, as eve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from studio.cards import Card
-from studio.compress import convert, measure, verdict
+from studio.compress import convert, measure, plan, precisions, verdict
 from studio.compress.comparisons import Comparisons
 from studio.compress.measure import OnStep
 from studio.compress.networks import GRAPHS, Place
@@ -19,13 +20,15 @@ from studio.compress.parts import PARTS
 from studio.compress.plan import Plan
 from studio.compress.subjects import Subject
 from studio.compress.variants import Variants, folder_bytes, key_of, split_name
-from studio.compress.verdicts import Choice, Verdicts, cpu_features
+from studio.compress.verdicts import Choice, Verdicts
 from studio.device import Device
 from studio.errors import Cancelled, InvalidTask, StudioError, Unsupported
 from studio.ops import solvers
 from studio.tasks import Generate, Task
 
-OWN: dict[str, str] = {"diffusion": "torch-fp32", "sam": "torch-fp32", "yolo": "onnxruntime-fp32"}  # as models come
+# How models run as they come, and what torch can make of the same files without a conversion.
+AS_IT_IS: dict[str, tuple[str, ...]] = {"diffusion": ("torch-bf16",), "sam": ("torch-bf16",)}
+OWN: dict[str, str] = {"diffusion": "torch-fp32", "sam": "torch-fp32", "yolo": "onnxruntime-fp32"}
 COMPILED = "compiled"
 
 
@@ -47,7 +50,16 @@ class Bench:
         """Names of the variants a model can be run in, its own first; [] where nothing can be converted."""
         if card.engine not in convert.FAST:
             return []
-        return list(dict.fromkeys([OWN[card.engine], *convert.OFFERED]))
+        found = dict.fromkeys([OWN[card.engine], *AS_IT_IS.get(card.engine, ()), *convert.OFFERED])
+        return [name for name in found if self._computes(name)]
+
+    def _computes(self, name: str) -> bool:
+        """Whether the processor has the arithmetic that a runtime would be told to use."""
+        return self._device.computes(precisions.arithmetic(*split_name(name)))
+
+    def usual(self, card: Card) -> list[str]:
+        """What is measured where nobody says what, as far as this processor can."""
+        return [name for name in (*AS_IT_IS.get(card.engine, ()), *USUAL) if self._computes(name)]
 
     # ── running ──────────────────────────────────────────────────────────────
 
@@ -65,6 +77,9 @@ class Bench:
         return card
 
     def _told(self, card: Card, fingerprint: str, name: str) -> Card | None:
+        runtime, precision = split_name(name)
+        if runtime == "torch":
+            return _as_it_is(card, precision) if self._computes(name) else None
         variant = self.variants.get(card.id, key_of(card, fingerprint), name)
         if variant is None:
             return None
@@ -81,19 +96,51 @@ class Bench:
         if row is None or row.get("error"):
             raise InvalidTask(f"{name} was not measured for {card.title}.", "Compare first.")
         numbers = {key: value for key, value in row.items() if isinstance(value, (int, float, dict))}
-        sentence = str(row.get("verdict") or "")
+        sentence = self._sentences(map(verdict.row, data["rows"]))[name]
         self.verdicts.put(card.id, Choice(row["runtime"], row["precision"], fingerprint, sentence, numbers))
 
-    def follow(self, card: Card, folder: Path, fingerprint: str, wanted: Plan, on_step: OnStep | None = None) -> None:
-        """Makes what a plan says the model's default on this device; converts the model where that is not there yet.
+    # ── planning ─────────────────────────────────────────────────────────────
 
-        Raises as a conversion does, and what `on_step` raises.
+    def planned(self, card: Card, folder: Path, fingerprint: str, budget: int, side: int | None = None) -> Plan:
+        """How to run a model within `budget` bytes, see `plan.plan`. Of what was measured here the best comes first,
+        and what loses too much or could not be run is left out; the plan says what is known of its quality.
+
+        Raises OutOfMemory, Unsupported.
+        """
+        rows = self._rows(card, fingerprint)
+        best = verdict.choose(rows).key if verdict.reference(rows) is not None else ""
+        made = plan.plan(plan.anatomy(card, folder), budget, side, self._device.features, _lost(rows), best)
+        name = f"{made.runtime}-{made.precision}"
+        known = {row.key: row for row in rows if row.is_measured}
+        return replace(made, quality=self._sentences(rows)[name] if name in known else plan.unmeasured(made.precision))
+
+    def follow(self, card: Card, folder: Path, fingerprint: str, wanted: Plan, on_step: OnStep | None = None) -> Plan:
+        """Makes what a plan says the model's default on this device, and returns it; converts the model where that is
+        not there yet. What may lose quality is compared first; where too much is lost the next best plan is followed.
+
+        Raises as a conversion and a comparison do, OutOfMemory where no plan is left, and what `on_step` raises.
         """
         name = f"{wanted.runtime}-{wanted.precision}"
-        if name != OWN[card.engine]:
+        if wanted.quality and wanted.quality == plan.unmeasured(wanted.precision):
+            self.compare(card, folder, fingerprint, [name], runs=1, anyway=True, on_step=on_step)
+            again = self.planned(card, folder, fingerprint, wanted.budget, wanted.side)
+            return self.follow(card, folder, fingerprint, again, on_step)
+        if self._is_converted(card, name):
             convert.make(card, folder, fingerprint, name, self.variants, on_step)
         numbers = {"peak_mb": wanted.peak >> 20, "budget_mb": wanted.budget >> 20}
         self.verdicts.put(card.id, Choice(wanted.runtime, wanted.precision, fingerprint, str(wanted), numbers))
+        return wanted
+
+    def _is_converted(self, card: Card, name: str) -> bool:
+        return name != OWN[card.engine] and name not in AS_IT_IS.get(card.engine, ())
+
+    def _rows(self, card: Card, fingerprint: str) -> list[verdict.Row]:
+        """What was measured of these weights."""
+        data = self.comparisons.read(card.id)
+        return [verdict.row(one) for one in data["rows"]] if data and data["fingerprint"] == fingerprint else []
+
+    def _sentences(self, rows: Iterable[verdict.Row]) -> dict[str, str]:
+        return verdict.verdicts(list(rows), self._device.features)
 
     # ── measuring ────────────────────────────────────────────────────────────
 
@@ -120,11 +167,14 @@ class Bench:
         """
         if card.engine not in convert.FAST:
             raise Unsupported(f"{card.title} has no network that could be compressed.", "Choose another model.")
-        wanted = list(dict.fromkeys([OWN[card.engine], *(names or USUAL)]))
+        wanted = list(dict.fromkeys([OWN[card.engine], *(names or self.usual(card))]))
         for name in wanted:
             split_name(name)
+            if not self._computes(name):
+                raise Unsupported(f"This processor has no arithmetic for {name}.", f"Choose {OWN[card.engine]}.")
         if not anyway:
             measure.refuse_busy()
+        load = measure.load_of()[0] if anyway else 0.0
         wanted.sort(key=lambda name: not name.endswith("-fp32"))  # the first is what the others are compared with
         step = on_step if on_step is not None else lambda *_: None
         self.comparisons.begin(card.id, fingerprint, self._machine())
@@ -141,29 +191,45 @@ class Bench:
             subjects.append(made)
             row = {**made.head, "notes": list(made.notes), "runs": 0, "of": runs}
             self.comparisons.put(card.id, row, layers=made.layers)
-        for found in measure.measure(subjects, self._device.cores, runs=runs, own=own, on_step=on_step):
+        for found in measure.measure(subjects, self._device.cores, runs=runs, own=own, load=load, on_step=on_step):
             self.comparisons.put(card.id, found.row, pictures=found.pictures)
             rows[f"{found.row['runtime']}-{found.row['precision']}"] = found.row
-        sentences = verdict.verdicts([verdict.row(row) for row in rows.values()], cpu_features())
+        sentences = self._sentences(map(verdict.row, rows.values()))
         return [{**rows[name], "verdict": sentences[name]} for name in wanted]
 
     def _machine(self) -> dict[str, Any]:
         share, busiest = measure.load_of(0.3)
         about = {"name": self._device.name, "cores": self._device.cores, "memory": self._device.memory}
-        return {**about, "features": sorted(cpu_features()), "load": round(share, 2), "busy": busiest}
+        return {**about, "features": sorted(self._device.features), "load": round(share, 2), "busy": busiest}
 
     def _subject(
         self, card: Card, folder: Path, fingerprint: str, name: str, own: Sequence[Path], on_step: OnStep
     ) -> Subject:
-        if name == OWN[card.engine]:
-            return Subject(name, card, card.engine, folder, _own_bytes(card, folder))
+        _, precision = split_name(name)
+        if not self._is_converted(card, name):
+            told = card if name == OWN[card.engine] else _as_it_is(card, precision)
+            return Subject(name, told, card.engine, folder, _own_bytes(card, folder))
         variant = convert.make(card, folder, fingerprint, name, self.variants, on_step, own)
         place = Place(variant.runtime, variant.precision, variant.folder, self._cache)
         told = card.model_copy(update={"options": {**card.options, "fast": place.to_option()}})
         return Subject(name, told, convert.FAST[card.engine], folder, variant.bytes, variant.notes, variant.layers)
 
 
-USUAL = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8")
+USUAL = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-bf16", "openvino-int8")
+
+
+def _lost(rows: Sequence[verdict.Row]) -> set[str]:
+    """Names of the variants that could not be run, or lose too much."""
+    base = verdict.reference(rows)
+    failed = {row.key for row in rows if row.error}
+    if base is None:
+        return failed
+    return failed | {row.key for row in rows if row.is_measured and not verdict.is_tolerable(row, base)}
+
+
+def _as_it_is(card: Card, precision: str) -> Card:
+    """The card told to compute its own files on torch in that precision."""
+    return card.model_copy(update={"options": {**card.options, "fast": Place("torch", precision).to_option()}})
 
 
 def _with(card: Card, place: Place) -> Card:

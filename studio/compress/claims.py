@@ -35,7 +35,7 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("16 bit", "", (), (1.0,), ("fp16", "bf16"), note="The table's own baseline; half of fp32."),
+    Claim("16 bit", "", (), (1.0,), ("fp16", "bf16"), note="What all other rows are compared with; half of fp32."),
     Claim("8 bit", "2×, minimal loss", (70,), (0.5,), ("int8-weights", "gguf-q8_0"),
           note="With scales 8.125 to 8.5 bits: 1.97× to 1.88×."),
     Claim("4 bit", "4×, more loss", (35,), (0.25,), ("int4", "int4-asym", "gguf-q4_0", "gguf-q4_1"),
@@ -64,8 +64,8 @@ CLAIMS = (
 def errors() -> list[str]:
     """What is wrong with the table as a whole, one sentence each."""
     return [
-        "Its baseline is 140 GB, fp16, while 70 billion weights at 4 bytes are 280 GB: ratios against fp32 are twice "
-        "as large.",
+        "It circulates in talks and articles without a named source. It starts from 140 GB, which is fp16, while "
+        "70 billion weights at 4 bytes are 280 GB: ratios against fp32 are twice as large.",
         "It counts weights only: activations, caches and the runtime come on top.",
         "It counts ideal bits: scales, zero points, palettes, bitmaps and what is kept in fp16 come on top.",
     ]

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +20,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image
 
+from studio import files
 from studio.compress import verdict
 from studio.errors import NotFound
+from studio.ops.pictures import encode_png
 
 FILE = "comparison.json"
 _CARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -75,7 +74,7 @@ class Comparisons:
             if pictures is not None:
                 names = [f"{_plain(measured.key)}-{number}.png" for number in range(len(pictures))]
                 for name, picture in zip(names, pictures, strict=True):
-                    Image.fromarray(picture).save(self._folder(card) / name)
+                    files.write(self._folder(card) / name, encode_png(picture))
                 extra |= {"pictures": names, "pictured": time.time()}
             if layers is not None:
                 extra["layers"] = dict(layers)
@@ -118,7 +117,7 @@ class Comparisons:
 
     def _lock(self, card: str) -> FileLock:
         folder = self._folder(card)
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make(folder)
         return FileLock(folder / ".lock")
 
     def _read(self, card: str) -> Json | None:
@@ -129,10 +128,7 @@ class Comparisons:
         return None
 
     def _write(self, card: str, data: Json) -> None:
-        file = self._folder(card) / FILE
-        part = file.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        part.write_text(json.dumps(data), encoding="utf-8")
-        os.replace(part, file)
+        files.write(self._folder(card) / FILE, json.dumps(data).encode())
 
 
 def _plain(name: str) -> str:

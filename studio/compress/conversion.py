@@ -23,7 +23,7 @@ import psutil
 from numpy.typing import NDArray
 
 from studio.cards import Card
-from studio.compress import export, layers, quantize, samples
+from studio.compress import export, layers, precisions, quantize, samples
 from studio.compress.networks import Place, assembled
 from studio.compress.parts import Part, parts_of
 from studio.compress.quality import output_error
@@ -110,7 +110,8 @@ def convert(spec: Spec, say: Callable[[int, int, str], None]) -> dict[str, PartF
                 say(at, total, f"{doing}, {done} of {of}")
 
             feeds = recorder.calls(work, sources[part].stem)[:RECORDED]
-            made[part] = _part(quantize.Job(part, sources[part], spec.out, feeds, tick), target, precision, about)
+            done = _part(quantize.Job(part, sources[part], spec.out, feeds, tick), target, precision, about)
+            made[part] = quantize.squeezed(spec.out, done)
     say(total, total, "done")
     return made
 
@@ -118,7 +119,8 @@ def convert(spec: Spec, say: Callable[[int, int, str], None]) -> dict[str, PartF
 def _part(job: quantize.Job, target: str, precision: str, about: Part) -> PartFile:
     """Converts one part and checks it against fp32; what this runtime cannot do is done in a gentler way, and said."""
     wanted = precision
-    if (about.is_small or not job.feeds) and (target, precision) in quantize.GENTLER:
+    computes8 = precisions.find(precision).family == "activations"  # and a small part has nothing to gain by that
+    if computes8 and (about.is_small or not job.feeds):
         wanted = quantize.GENTLER[target, precision]
     try:
         return _checked(job, quantize.way(target, wanted)(job), about, wanted)
@@ -142,11 +144,12 @@ def _check(job: quantize.Job, made: PartFile, about: Part, precision: str) -> fl
         return 0.0
     step = max(1, len(job.feeds) // CHECKS)
     feeds = job.feeds[::step][:CHECKS]
-    settings = Settings(max(1, probe().cores))
+    settings = Settings(max(1, probe().cores))  # fp32, as its name says
     reference = runtime("onnxruntime").load(job.source, settings)
     wanted = [reference.run(feed) for feed in feeds]
     reference.close()
     file = job.out / made.file
+    settings = replace(settings, precision=precisions.arithmetic(made.runtime, made.precision))
     session = runtime(made.runtime).load(file, settings, _loader(job.out, made))
     got = [session.run(feed) for feed in feeds]
     session.close()
@@ -154,9 +157,9 @@ def _check(job: quantize.Job, made: PartFile, about: Part, precision: str) -> fl
     for name in wanted[0]:
         first, second = (np.concatenate([answer[name].ravel() for answer in answers]) for answers in (wanted, got))
         if not np.isfinite(second).all():
-            raise Unsupported(f"The {about.title} computes no numbers (NaN) in {precision}.", "Choose more bits.")
+            raise Unsupported(f"The {about.title} produced NaN in {precision}.", "Choose more bits.")
         worst = max(worst, output_error(first, second))
-    limits = {"fp32": about.tolerance, "fp16": about.tolerance, "int8": about.tolerance8}
+    limits = {"fp32": about.tolerance, "fp16": about.tolerance, "bf16": about.tolerance16, "int8": about.tolerance8}
     if worst > limits.get(precision, float("inf")):
         raise Unsupported(
             f"The {about.title} in {precision} is {worst:.0%} off, {limits[precision]:.0%} are tolerated.",

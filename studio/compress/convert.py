@@ -25,9 +25,8 @@ from studio.intake.child import said
 FAST: dict[str, str] = {"diffusion": "fast-diffusion", "sam": "fast-sam", "yolo": "yolo"}
 # What a runtime computes in by itself, then whatever ONNX Runtime's weights can be stored in.
 OFFERED: tuple[str, ...] = (
-    *(f"onnxruntime-{id_}" for id_ in ("fp32", "fp16", "int8")),
-    *(f"openvino-{id_}" for id_ in ("fp32", "fp16", "int8", "int8-weights")),
-    *(f"onnxruntime-{one.id}" for one in precisions.offered() if one.id not in ("fp32", "fp16", "int8")),
+    *(f"{runtime}-{id_}" for runtime, id_ in precisions.NATIVE if runtime != "torch"),
+    *(f"onnxruntime-{one.id}" for one in precisions.offered() if precisions.is_packed("onnxruntime", one.id)),
 )
 OnStep = Callable[[int, int, str], None]  # step, total, phase; may raise to cancel
 

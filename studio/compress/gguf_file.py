@@ -7,8 +7,6 @@ diffusers runs quantized linear layers only, so convolutions stay in F16 there; 
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from studio import files
 from studio.compress import kquants
 from studio.compress.precisions import KEEP_BELOW
-from studio.errors import DiskFull, IntegrityError, InvalidTask
+from studio.errors import IntegrityError, InvalidTask
 
 if TYPE_CHECKING:
     import gguf
@@ -62,9 +61,8 @@ def write_gguf(
 
     if kind not in KINDS:
         raise InvalidTask(f"There is no GGUF type {kind!r} here.", f"Choose one of: {', '.join(KINDS)}.")
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     counts: dict[str, int] = {}
-    try:
+    with files.whole(file) as part:
         writer = gguf.GGUFWriter(part, architecture)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{_file_type(kind)}"].value)
@@ -82,11 +80,6 @@ def write_gguf(
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(part, file)
-    except OSError as error:
-        raise DiskFull(f"{file.name} could not be saved.", "Free some room on the disk.") from error
-    finally:
-        part.unlink(missing_ok=True)
     return Written(file.stat().st_size, counts)
 
 

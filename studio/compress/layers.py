@@ -79,6 +79,16 @@ def _from_onnx(model: onnx.ModelProto, folder: Path, made: PartFile) -> Named:
             axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
             codes, scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input if name in stored)
             yield item.name.removesuffix("_quantized"), _dequantized(codes, scale, zero[0] if zero else None, axis)
+    places = _places(model)
+    for node in graph.node:
+        place = places.get(node.input[1].rpartition("_Q")[0]) if node.op_type == "MatMulNBits" else None
+        if place is not None:
+            facts = {entry.name: entry.i for entry in node.attribute}
+            codes, scales = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
+            values = (_unsigned4(codes).astype(np.float32) - 8).reshape(scales.size, -1) * scales.reshape(-1, 1)
+            array = values.reshape(facts["N"], -1)[:, : facts["K"]].T
+            name, order = place
+            yield name, array.transpose(np.argsort(order)) if order else array
 
 
 def _dequantized(
@@ -130,13 +140,25 @@ def _constant(node: Any) -> NDArray[Any] | None:
     kind = node.get_type_name()
     if kind == "Constant":
         data: NDArray[Any] = np.array(node.get_data())
-        return data
+        nibbles = _NIBBLES.get(node.get_element_type().get_type_name())
+        return data if nibbles is None else nibbles(data.view(np.uint8)).reshape(list(node.get_shape()))
     if kind not in _FOLDED:
         return None
     inputs = [_constant(node.input_value(number).get_node()) for number in range(node.get_input_size())]
     return None if any(one is None for one in inputs) else _FOLDED[kind](*inputs)
 
 
+def _unsigned4(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two numbers of each byte, the lower half first."""
+    return np.stack([data.ravel() & 15, data.ravel() >> 4], axis=1)
+
+
+def _signed4(data: NDArray[np.uint8]) -> NDArray[np.int8]:
+    halves = _unsigned4(data).astype(np.int8)
+    return np.where(halves > 7, halves - 16, halves).astype(np.int8)
+
+
+_NIBBLES: Mapping[str, Callable[[NDArray[np.uint8]], NDArray[Any]]] = {"u4": _unsigned4, "i4": _signed4}
 _FOLDED: Mapping[str, Callable[..., NDArray[Any]]] = {
     "Convert": lambda values: values.astype(np.float32),
     "Multiply": lambda values, scale: values * scale,

@@ -6,6 +6,7 @@ so full precision comes first.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,13 +18,13 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from studio.compress import quality, samples
+from studio.compress import quality, samples, verdict
 from studio.compress.subjects import Answer, Running, Subject
 from studio.errors import StudioError, Unsupported
 from studio.ops.metrics import Found, Truth, mean_average_precision
 
-BUSY = 0.35  # share of all cores that others may use; above it a difference of two variants is no longer theirs
 RUNS = 7
+OTHERS = 32  # things that a painted one must not look like more; all of them would take hundreds of megabytes
 SURE = 0.25  # score of boxes that count where they are compared with those of fp32: what Detect shows by itself
 OnStep = Callable[[int, int, str], None]  # step, total, phase; may raise to cancel
 
@@ -63,10 +64,10 @@ def load_of(seconds: float = 1.0) -> tuple[float, list[str]]:
 def refuse_busy() -> None:
     """Raises Unsupported where the machine is too busy to tell variants apart, and names what keeps it busy."""
     share, names = load_of()
-    if share > BUSY:
+    if share > verdict.BUSY:
         raise Unsupported(
             f"The machine is too busy to measure: {share:.0%} of its cores are in use ({', '.join(names)}).",
-            "Wait or close that, or measure anyway (--anyway) and trust the ratios only.",
+            "Close other programs, or measure anyway: times will be rough.",
         )
 
 
@@ -77,6 +78,7 @@ def measure(
     runs: int = RUNS,
     compared: int | None = None,
     own: Sequence[Path] = (),
+    load: float = 0.0,
     on_step: OnStep | None = None,
 ) -> Iterator[Measured]:
     """Measures variants of one model. Each comes as soon as it is loaded, again with its quality, and after every run.
@@ -86,6 +88,7 @@ def measure(
         runs: timed runs of each, in turn with those of the others.
         compared: samples its quality is judged on; None for as many as tell variants of its kind apart.
         own: the user's pictures instead of scenes.
+        load: share of all cores that others use meanwhile, 0..1; kept with every row.
         on_step: told how far it is; may raise, which ends the children.
     """
     total = len(subjects) * (runs + 2)
@@ -94,21 +97,24 @@ def measure(
     done = 0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        rows = {subject.name: {**subject.head, "notes": list(subject.notes), "of": runs} for subject in subjects}
+        about = {"of": runs, "load": round(load, 2)}
+        rows = {subject.name: {**subject.head, "notes": list(subject.notes), **about} for subject in subjects}
         at_work: dict[str, Running] = {}
         base: list[Answer] = []
+        asked: Path | None = None
+        things = functools.cache(_things)
         for subject in subjects:
             row = rows[subject.name]
             step(done, total, f"loading {subject.name}")
             try:
-                running = Running(subject, folder / subject.name, cores, count, own)
+                running = Running(subject, folder / subject.name, cores, count, own, asked)
                 stack.callback(running.close)
                 row |= running.numbers
                 yield Measured(dict(row))
                 step(done + 1, total, f"comparing {subject.name}")
                 answers = running.compare()
-                base = base or answers
-                row |= running.numbers | {"quality": _quality(base, answers)}
+                base, asked = base or answers, asked or folder / subject.name
+                row |= running.numbers | {"quality": _quality(base, answers) | _right(answers, things)}
                 at_work[subject.name] = running
                 yield Measured(dict(row), tuple(answer["shown"] for answer in answers if "shown" in answer))
             except StudioError as error:
@@ -155,7 +161,38 @@ def _masks(base: Sequence[Answer], made: Sequence[Answer]) -> dict[str, float]:
 
 
 def _pictures(base: Sequence[Answer], made: Sequence[Answer]) -> dict[str, float]:
-    return quality.pictures([one["image"] for one in base], [one["image"] for one in made])
+    """Paintings by what a user would see; where the UNet could be asked by itself, by single steps too."""
+    first, second = [one["image"] for one in base], [one["image"] for one in made]
+    found = quality.pictures(first, second) | quality.paintings(first, second)
+    pairs = [(a["steps"], b["steps"]) for a, b in zip(base, made, strict=True) if "steps" in a and "steps" in b]
+    stepped = [(x, y) for a, b in pairs for x, y in zip(a, b, strict=True)]
+    return found | (quality.steps(*zip(*stepped, strict=True)) if stepped else {})
+
+
+def _right(answers: Sequence[Answer], things: Callable[[frozenset[str]], Any]) -> dict[str, float]:
+    """How often an independent judge sees the thing that was asked for; {} where nothing says which that is."""
+    asked = [(one["image"], str(one["thing"])) for one in answers if "thing" in one]
+    known = things(frozenset(thing for _, thing in asked)) if asked else None
+    if known is None:
+        return {}
+    from studio.train import judge
+
+    return {"right_thing": float(np.mean([judge.ranking(picture, known)[0] == thing for picture, thing in asked]))}
+
+
+def _things(wanted: frozenset[str]) -> Any:
+    """What the judge compares a picture with: the things asked for and OTHERS more. None where it does not know them,
+    or cannot draw them here."""
+    from studio.train import judge, world
+
+    of_them = [thing for thing in world.THINGS if thing.name in wanted]
+    others = [thing for thing in world.THINGS if thing.name not in wanted]
+    if len(of_them) < len(wanted):
+        return None
+    try:
+        return judge.templates([*of_them, *others[:: max(1, len(others) // OTHERS)]])
+    except StudioError:
+        return None
 
 
 _JUDGES: Mapping[str, Callable[[Sequence[Answer], Sequence[Answer]], dict[str, float]]] = {

@@ -3,7 +3,8 @@
     python -m studio.compress.measuring SPEC.json
 
 SPEC holds "card" (its options say which networks to run), "folder", "engine", "samples" (how many are compared), "own"
-(the user's pictures), "out" (a folder for what it makes) and "cores". Each answer is a JSON object on a line of stdout,
+(the user's pictures), "out" (a folder for what it makes), "asked" (the folder of the variant that all are compared
+with, "" for that one itself) and "cores". Each answer is a JSON object on a line of stdout,
 with the peak so far: one once loaded and run, then one for each line that comes in, "compare" (what it makes of the
 samples is in `out`) or "run" (timed); any other line ends it.
 """
@@ -14,7 +15,8 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,15 @@ from studio.cards import Card
 from studio.compress import samples
 from studio.compress.conversion import Calls
 from studio.compress.samples import Sample
-from studio.device import Device, probe
-from studio.engines.base import ENGINES, Result
+from studio.device import probe
+from studio.engines.base import ENGINES, Painter, Result
 from studio.errors import StudioError
 from studio.intake.child import fail
 from studio.worker import memory_of, prepare_environment
 
 MB = 2**20
+STEPS = 3  # of a painting, that variants are compared at one by one
+STEPPED = 4  # paintings of which
 SHOWN = 4  # samples that pictures are kept of
 SHOWN_SIDE = 768  # px, at most, of a picture that boxes or masks are drawn on
 SURE = 0.25  # score of boxes that are drawn: what Detect shows by itself
@@ -49,7 +53,24 @@ def peak_mb() -> float:
     return float(psutil.Process().memory_info().rss / MB)
 
 
-def keep(sample: Sample, result: Result, file: Path, *, is_shown: bool) -> None:
+class Questions:
+    """What a painter's UNet was asked on the way to a picture, in order: each {"sample", "timestep", "text"}."""
+
+    def __init__(self) -> None:
+        self._all: list[Mapping[str, NDArray[np.float32]]] = []
+
+    def __call__(self, feed: Mapping[str, NDArray[np.float32]]) -> None:
+        self._all.append(feed)
+
+    def some(self) -> dict[str, NDArray[np.float32]]:
+        """STEPS of them, spread evenly from noise to picture: "0.sample", "0.timestep", ..."""
+        chosen = [self._all[len(self._all) * k // STEPS] for k in range(STEPS)] if self._all else []
+        return {f"{k}.{name}": array for k, feed in enumerate(chosen) for name, array in feed.items()}
+
+
+def keep(
+    sample: Sample, result: Result, file: Path, *, is_shown: bool, steps: NDArray[np.float32] | None = None
+) -> None:
     """Writes down what a run made (a picture, boxes, or the best mask), what would have been right, and a picture of
     it to look at."""
     data = result.data
@@ -68,6 +89,10 @@ def keep(sample: Sample, result: Result, file: Path, *, is_shown: bool) -> None:
         arrays |= {"true_boxes": sample.truth.boxes, "true_labels": np.array(sample.truth.labels, str)}
     if sample.mask is not None:
         arrays["true_mask"] = sample.mask
+    if sample.thing:
+        arrays["thing"] = np.array(sample.thing)
+    if steps is not None:
+        arrays["steps"] = steps
     if is_shown:
         arrays["shown"] = picture_of(sample, result)
     np.savez(file, **arrays)
@@ -105,10 +130,11 @@ class Measuring:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         here = probe("cpu")
-        device = Device(here.name, int(spec["cores"]), here.memory, "cpu")
+        device = replace(here, cores=int(spec["cores"]))
         card, folder = Card.model_validate(spec["card"]), Path(spec["folder"])
         own = [Path(name) for name in spec["own"]]
         self._out = Path(spec["out"])
+        self._asked = Path(spec["asked"] or spec["out"])
         self._samples = samples.for_card(card, folder, int(spec["samples"]), own, first=1000)
         started = time.perf_counter()
         module, _, kind = ENGINES[spec["engine"]].target.partition(":")
@@ -132,9 +158,25 @@ class Measuring:
     def compare(self) -> dict[str, float]:
         """What it makes of all samples, written down."""
         for number, sample in enumerate(self._samples):
+            file = self._asked / f"asked-{number:03}.npz"
+            questions = Questions()
+            if isinstance(self._engine, Painter) and self._asked == self._out and number < STEPPED:
+                self._engine.on_question = questions
             result = self._ask(sample, self._out / "cache-compare")
-            keep(sample, result, self._out / f"{number:03}.npz", is_shown=number < SHOWN)
+            if asked := questions.some():
+                np.savez(file, **asked)  # type: ignore[arg-type]
+            steps = self._steps(file) if file.is_file() else None
+            keep(sample, result, self._out / f"{number:03}.npz", is_shown=number < SHOWN, steps=steps)
         return {}
+
+    def _steps(self, file: Path) -> NDArray[np.float32] | None:
+        """The UNet's answers to what the reference's was asked, (STEPS, ...)."""
+        if not isinstance(self._engine, Painter):
+            return None
+        self._engine.on_question = None
+        with np.load(file, allow_pickle=False) as asked:
+            feeds = [{name: asked[f"{k}.{name}"] for name in ("sample", "timestep", "text")} for k in range(STEPS)]
+        return np.stack([self._engine.answer(feed) for feed in feeds])
 
     def _ask(self, sample: Sample, cache: Path) -> Result:
         found: Result = self._engine.run(sample.task, Calls(sample.assets, cache))

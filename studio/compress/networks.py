@@ -6,6 +6,7 @@ Where a runtime cannot run a part, ONNX Runtime does, and `notes` says so.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from studio.cards import Card
+from studio.compress import precisions
 from studio.compress.variants import FACTS, PartFile
+from studio.device import Device
 from studio.errors import IntegrityError, Unsupported
 from studio.runtimes.base import TITLES, Session, Settings, runtime
 
 GRAPHS = "graphs"
+ZIPPED = ".gz"
 FALLBACK = "onnxruntime"
 # Where in a diffusers folder the weights of a shipped graph are; "" is the folder itself.
 SOURCES: Mapping[str, str] = {"text_encoder": "text_encoder", "unet": "unet", "decoder": "vae", "encoder": "vae"}
@@ -28,7 +32,7 @@ class Place:
     """Where a worker finds the networks it was told to run; a card's `options["fast"]`.
 
     Attributes:
-        runtime, precision: what to run.
+        runtime, precision: what to run; "torch" runs the model's own files.
         folder: the converted variant, None for the graphs that ship with the model.
         cache: folder for compiled networks, None for none.
     """
@@ -50,6 +54,15 @@ class Place:
             return None
         folder, cache = (Path(str(option[name])) if option.get(name) else None for name in ("folder", "cache"))
         return cls(str(option.get("runtime", FALLBACK)), str(option.get("precision", "fp32")), folder, cache)
+
+
+def torch_precision(card: Card, device: Device) -> str:
+    """What torch was told to compute that card in on a CPU: "fp32" or "bf16". Raises Unsupported where it cannot."""
+    place = Place.of(card)
+    precision = place.precision if place is not None else "fp32"
+    if not device.computes(precision):
+        raise Unsupported(f"This processor does not compute in {precision}.", "Run the model in fp32.")
+    return precision
 
 
 class Networks:
@@ -77,28 +90,34 @@ class Networks:
     def open(self, name: str) -> Session:
         """The part, loaded. Raises IntegrityError where it is missing or damaged, OutOfMemory, Unsupported."""
         if self._place.folder is None:
-            return self._load(self._place.runtime, self._graph(name), lambda: self._shipped(name), self._stamp(name))
+            file, stamp = self._graph(name), self._stamp(name)
+            return self._load(self._place.runtime, "fp32", file, lambda: self._shipped(name), stamp)
         if name not in self._parts:
             raise IntegrityError(f"The converted model lacks its {name}.", "Convert it again.")
         part = self._parts[name]
         file = self._place.folder / part.file
         if part.note:
             self.notes.append(part.note)
-        if not part.weights:
-            return self._load(part.runtime, file, None, "")
-        weights = self._place.folder / part.weights
-        return self._load(part.runtime, file, lambda: assembled(file, weights), None)
+        if part.weights:
+            weights = self._place.folder / part.weights
+            return self._load(part.runtime, part.precision, file, lambda: assembled(file, weights), None)
+        zipped = (lambda: gzip.decompress(file.read_bytes())) if file.suffix == ZIPPED else None
+        return self._load(part.runtime, part.precision, file, zipped, "")
 
-    def _load(self, name: str, file: Path, data: Callable[[], bytes] | None, key: str | None) -> Session:
+    def _load(
+        self, name: str, precision: str, file: Path, data: Callable[[], bytes] | None, key: str | None
+    ) -> Session:
         """`key` None: nothing may be cached, because the point of the file is to be small."""
-        settings = replace(self._settings, key=key or "", cache=self._settings.cache if key is not None else None)
+        cache = self._settings.cache if key is not None else None
+        plain = replace(self._settings, key=key or "", cache=cache)
+        settings = replace(plain, precision=precisions.arithmetic(name, precision))
         try:
             return runtime(name).load(file, settings, data)
         except Unsupported as error:
-            if name == FALLBACK or file.suffix != ".onnx":
+            if name == FALLBACK or ".onnx" not in file.suffixes:
                 raise
             self.notes.append(f"{TITLES[name]} cannot run {file.stem}; {TITLES[FALLBACK]} does. {error.message}")
-            return runtime(FALLBACK).load(file, settings, data)
+            return runtime(FALLBACK).load(file, plain, data)
 
     def _graph(self, name: str) -> Path:
         return self._folder / GRAPHS / f"{name}.onnx"

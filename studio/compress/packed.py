@@ -6,8 +6,6 @@ scheme (see `schemes`), a shape and an exponent. Any safetensors reader opens th
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -16,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from studio import files
 from studio.compress import schemes
 from studio.compress.packing import Floats, Packed, pack, unpack
 from studio.compress.precisions import Precision
 from studio.compress.schemes import Scheme
-from studio.errors import DiskFull, IntegrityError, InvalidTask
+from studio.errors import IntegrityError, InvalidTask
 
 FORMAT = "studio-packed-1"
 MARK = "format"  # no array of a network is called so
@@ -51,14 +50,8 @@ def write_packed(file: Path, weights: Mapping[str, ArrayLike], plan: Plan, tick:
         if tick is not None:
             tick(number, len(weights))
     notes = {name: _note(one) for name, one in packed.items()}
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
+    with files.whole(file) as part:
         save_file({name: one.data for name, one in packed.items()}, part, {MARK: FORMAT, **notes})
-        os.replace(part, file)
-    except OSError as error:
-        raise DiskFull("The packed weights could not be saved.", "Free some room on the disk.") from error
-    finally:
-        part.unlink(missing_ok=True)
     return file.stat().st_size
 
 

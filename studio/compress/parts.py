@@ -22,6 +22,7 @@ class Part:
         inputs, outputs: names of its ports, in order.
         free: which axes of a port may have any length: {"sample": {0: "batch", 2: "height"}}.
         tolerance: how far a converted copy in floats may be off, root mean square of the error over that of the answer.
+        tolerance16: the same for a copy that computes in bf16, which has three digits.
         tolerance8: the same for a copy that computes in 8 bits.
         is_small: too small for 8 bits to gain anything, and too near the result to spare the digits.
     """
@@ -31,6 +32,7 @@ class Part:
     outputs: tuple[str, ...]
     free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     tolerance: float = 0.01
+    tolerance16: float = 0.08
     tolerance8: float = 0.35
     is_small: bool = False
 

@@ -45,7 +45,7 @@ class Cost(NamedTuple):
 COSTS: Mapping[str, Cost] = {
     "torch": Cost(380 * MB, 1.15, 1.0),
     "onnxruntime": Cost(120 * MB, 2.0, 1.0),
-    "openvino": Cost(190 * MB, 2.1, 1.0),
+    "openvino": Cost(190 * MB, 1.2, 1.0),  # it maps the file, and gives back what it copied
     "recorder": Cost(120 * MB, 2.0, 1.0),  # ONNX Runtime that keeps what it was asked
 }
 # What an engine's own libraries take besides: diffusers and transformers; OpenCV's edges.
@@ -58,10 +58,11 @@ EXTRA: Mapping[tuple[str, str], int] = {
     ("openvino", "yolo"): 20 * MB,
 }
 FLOATS = ("fp32", "fp16", "bf16")  # stored so; held as fp32 by every runtime on a CPU
-HELD: Mapping[str, float] = {"int8": 0.27, "int8-weights": 0.27}  # of fp32; by OpenVINO, and int8 by ONNX Runtime
-# Best first: what is tried until one fits. int8 comes first only where the processor is quick at it.
-ORDER = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32", "openvino-int8", "openvino-int8-weights")
-ORDER_VNNI = ("openvino-int8", "onnxruntime-int8", "openvino-fp32", "onnxruntime-fp32", "openvino-int8-weights")
+HELD: Mapping[str, float] = {"int8": 0.27}  # of fp32; weights alone in 8 bits are unpacked where convolutions are
+# Best first: what is tried until one fits. Few bits come first only where the processor is quick at them.
+ORDER = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32", "openvino-int8")
+QUICK8 = ("openvino-int8", "onnxruntime-int8")  # with "vnni" or "amx"
+QUICK16 = ("openvino-bf16",)  # with "bf16"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Anatomy:
         shrink: pixels per latent along a side (1 for detectors and segmenters).
         bytes_per_px: of the largest arrays in between, for a picture's pixel, fp32.
         heads: attention heads at full latent resolution, 0 where there is no attention there.
+        attention: heads of the widest attention, and the pixels a side that one of its places stands for; 0 without.
     """
 
     engine: str
@@ -83,6 +85,7 @@ class Anatomy:
     shrink: int = 1
     bytes_per_px: float = 200.0
     heads: int = 0
+    attention: tuple[int, int] = (0, 0)
 
     @property
     def weights(self) -> int:
@@ -105,7 +108,8 @@ class Saving(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run a model. `peak` in bytes; `tile` px (0: none); `slices` of attention (1: whole)."""
+    """How to run a model. `peak` in bytes; `tile` px (0: none); `slices` of attention (1: whole); `quality` is what is
+    known of it here, a sentence."""
 
     runtime: str
     precision: str
@@ -114,6 +118,7 @@ class Plan:
     slices: int
     peak: int
     budget: int
+    quality: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "peak_mb": round(self.peak / MB)}
@@ -122,7 +127,7 @@ class Plan:
         extra = "".join(f", {way}" for way in [str(Saving(self.tile, self.slices))] if way)
         return (
             f"{self.precision} on {self.runtime} at {self.side} px{extra}: about {self.peak >> 20} MB at peak, "
-            f"of {self.budget >> 20} MB."
+            f"of {self.budget >> 20} MB. {self.quality}".rstrip()
         )
 
 
@@ -158,7 +163,45 @@ def predict(model: Anatomy, name: str, side: int | None = None, tile: int = 0, s
     tokens = (wide / model.shrink) ** 2
     attention = 2 * 4 * model.heads * tokens**2 / max(1, slices) if model.heads else 0.0
     base = cost.base + EXTRA.get((runtime, model.engine), 0)
-    return round(base + model.weights * held(runtime, precision) + cost.activations * max(between, attention))
+    peak = base + model.weights * held(runtime, precision)
+    if runtime in SLICING:  # torch holds scores only where it is told to slice
+        return round(peak + cost.activations * max(between, attention))
+    return round(peak + cost.activations * between + _scores(model, wide))
+
+
+def _scores(model: Anatomy, side: int) -> float:
+    """Bytes of a graph's attention: a score for every pair of places and head, before and after the softmax, with the
+    prompt and without. They are kept for the next step, beside what the decoder keeps."""
+    heads, px = model.attention
+    return 2 * 2 * 4 * heads * (side / px) ** 4 if heads else 0.0
+
+
+def need(card: Card, folder: Path, width: int | None, height: int | None, usual: int, budget: int) -> int:
+    """Bytes at peak of a process that paints a picture of that size in px; None is the model's own side.
+
+    Args:
+        usual: bytes at peak with a picture of the model's own size; what a larger one needs comes on top.
+
+    Raises OutOfMemory where that is more than the budget, whatever is saved, and says which size would fit.
+    """
+    model = anatomy(card, folder)
+    place = card.options.get("fast")
+    name = f"{place['runtime']}-{place['precision']}" if place else "torch-fp32"
+    own = predict(model, name)
+
+    def peak(side: int) -> int:
+        return usual + max(0, predict(model, name, side, *saving(model, name, side, budget)) - own)
+
+    wide, high = width or model.side, height or model.side
+    side = math.isqrt(wide * high)
+    if (least := peak(side)) <= budget:
+        return least
+    fits = next((size for size in range(side // 64 * 64, 0, -64) if peak(size) <= budget), 0)
+    raise OutOfMemory(
+        f"A picture of {wide} × {high} px with {card.title} needs about {least // MB} MB of memory; the studio may use "
+        f"{budget // MB} MB.",
+        f"Up to about {fits} × {fits} px would fit." if fits else "Choose a smaller model or allow more memory.",
+    )
 
 
 def held(runtime: str, precision: str) -> float:
@@ -171,19 +214,39 @@ def held(runtime: str, precision: str) -> float:
     return COSTS[runtime].weights + precisions.find(precision).ratio
 
 
-def plan(model: Anatomy, budget: int, side: int | None = None, features: Collection[str] = ()) -> Plan:
+def order(features: Collection[str]) -> tuple[str, ...]:
+    """Names of variants, best first, for a processor with those features."""
+    eight, sixteen = {"vnni", "amx"} & set(features), "bf16" in features
+    return tuple(dict.fromkeys([*(QUICK8 if eight else ()), *(QUICK16 if sixteen else ()), *ORDER]))
+
+
+def unmeasured(precision: str) -> str:
+    """What a plan says of a precision that was not compared with fp32 here; nothing of floats, which lose nothing."""
+    return "" if precision in FLOATS else "What it loses was not measured here yet."
+
+
+def plan(
+    model: Anatomy,
+    budget: int,
+    side: int | None = None,
+    features: Collection[str] = (),
+    without: Collection[str] = (),
+    first: str = "",
+) -> Plan:
     """The best way that fits: the quickest runtime and precision first, then tiles and slices, then a smaller picture.
 
     Args:
         budget: bytes.
-        features: of the processor, "vnni" or "amx" where it is quick at 8 bits.
-    Raises OutOfMemory where nothing fits, naming the least that would do.
+        features: of the processor, see `Device`.
+        without: names of variants not to choose, as those that were measured and lose too much.
+        first: name of the variant to try before all others, as the best of those that were measured.
+    Raises OutOfMemory where nothing fits, naming the least that would do; Unsupported where nothing is left.
     """
     wide = model.side if side is None else side
     least = (math.inf, "")
     for size in dict.fromkeys([wide, *(s for s in (1024, 768, 512, 384, 256) if s < wide and s >= model.side // 2)]):
         for saving in _savings(model, size):
-            for name in ORDER_VNNI if features else ORDER:
+            for name in (one for one in dict.fromkeys([first, *order(features)]) if one and one not in without):
                 runtime, _, precision = name.partition("-")
                 if saving.slices > 1 and runtime not in SLICING:
                     continue
@@ -191,6 +254,10 @@ def plan(model: Anatomy, budget: int, side: int | None = None, features: Collect
                 least = min(least, (peak, name))
                 if peak <= budget:
                     return Plan(runtime, precision, size, *saving, peak, budget)
+    if not least[1]:
+        raise Unsupported(
+            "No variant of this model is left that was not measured and found wanting.", "Run it as it came."
+        )
     raise OutOfMemory(
         f"This model needs at least about {int(least[0]) >> 20} MB ({least[1]}); the budget is {budget >> 20} MB.",
         "Choose a smaller model or allow more memory.",
@@ -231,10 +298,13 @@ def _diffusion(card: Card, folder: Path) -> Anatomy:
     side = int(card.options.get("size", (sample[0] if isinstance(sample, list) else sample) * shrink))
     # At full resolution a decoder holds the input, the output and a normalised copy of its widest layer there.
     per_px = 4.0 * (widths[0] if is_tiny else 2 * widths[0]) * 3
-    first = str((unet.get("down_block_types") or [""])[0])
     dims = unet.get("attention_head_dim", 8)
-    heads = int(dims[0] if isinstance(dims, list) else dims) if "CrossAttn" in first else 0
-    return Anatomy("diffusion", parts, side, shrink, per_px, heads)
+    blocks = [str(block) for block in unet.get("down_block_types") or ()]
+    level = next((level for level, block in enumerate(blocks) if "CrossAttn" in block), None)
+    if level is None:
+        return Anatomy("diffusion", parts, side, shrink, per_px)
+    heads = int(dims[min(level, len(dims) - 1)] if isinstance(dims, list) else dims)
+    return Anatomy("diffusion", parts, side, shrink, per_px, 0 if level else heads, (heads, shrink * 2**level))
 
 
 def _yolo(card: Card, folder: Path) -> Anatomy:

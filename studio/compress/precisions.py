@@ -46,6 +46,11 @@ class Precision:
         """Ideal bytes against fp32."""
         return self.bits / 32
 
+    @property
+    def in_memory(self) -> str:
+        """PACKED where no runtime computes from what is stored, so that only the disk gains; else ""."""
+        return "" if any(self.id == precision for _, precision in NATIVE) else PACKED
+
     def scheme(self, shape: tuple[int, ...]) -> Scheme:
         """How an array of that shape is stored. Raises InvalidTask where no single scheme says it."""
         if self.matrix is None:
@@ -53,6 +58,16 @@ class Precision:
         if self.matrix.kind == "float" or is_matrix(shape):
             return self.matrix
         return schemes.F16
+
+
+def is_packed(runtime: str, precision: str) -> bool:
+    """Whether those weights are small on the disk only."""
+    return (runtime, precision) not in NATIVE and precision != "fp32"
+
+
+def arithmetic(runtime: str, precision: str) -> str:
+    """What a runtime is told to compute floats in, those between 8-bit layers too: "fp32" or "bf16"."""
+    return "bf16" if precision == "bf16" and (runtime, precision) in NATIVE else "fp32"
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
@@ -78,12 +93,15 @@ def _gguf(id: str, kind: str, bits: float, stored: str, sentence: str) -> Precis
 FIXED: tuple[Precision, ...] = (
     _float("fp32", "fp32", schemes.F32, "The reference: every other one is measured against it."),
     _float("fp16", "fp16", schemes.F16, "Half the bytes, no visible change. Most processors compute in fp32 anyway."),
-    _float("bf16", "bf16", schemes.BF16, "Half the bytes, the range of fp32, three digits. Quick where AMX is."),
-    _groups("int8-weights", "int8 weights", schemes.symmetric(8, 128), "A quarter of the bytes and no visible change; "
-            "computes in fp32, so it is not faster."),
+    _float("bf16", "bf16", schemes.BF16, "Half the bytes, the range of fp32, three digits. torch and OpenVINO "
+           "compute in it where the processor does, and are faster then."),
+    _groups("int8-weights", "int8 weights", schemes.symmetric(8, 128), "A quarter of the bytes on disk and no visible "
+            "change. Computed in fp32, so it is not faster; in memory only OpenVINO's matrix products stay small."),
+    _groups("int4-weights", "int4 weights", schemes.symmetric(4, 32), "The weights of matrix products in 4 bits, in "
+            "memory too. Convolutions are computed in fp32: for networks of attention and long texts."),
     Precision("int8", "int8", "activations", 8, "codes; one scale per channel", "Weights and activations in 8 bits, "
               "calibrated on pictures. The one that is faster, where the processor has VNNI."),
-    _groups("int4", "int4", schemes.symmetric(4, 32), "A seventh of the bytes; small details change."),
+    _groups("int4", "int4", schemes.symmetric(4, 32), "A seventh of the bytes on disk; small details change."),
     _groups("int4-asym", "int4 asymmetric", schemes.asymmetric(4, 32), "As int4 with a zero point: better where "
             "weights are lopsided, 3 % larger."),
     _groups("int2", "int2", schemes.symmetric(2, 32), "Four values per weight. Most networks suffer visibly."),
@@ -99,6 +117,15 @@ FIXED: tuple[Precision, ...] = (
           "size; rows of 256 weights only."),
     _gguf("gguf-q4_0", "Q4_0", 4.5, "w = d q, 32 weights", "4 bits, type 0."),
 )  # fmt: skip
+
+# (runtime, precision) that the runtime itself understands; all others are weights packed on disk, unpacked to fp32 as
+# they are loaded: they save no memory and no time.
+NATIVE = (
+    *(("onnxruntime", id_) for id_ in ("fp32", "fp16", "int8", "int4-weights")),
+    *(("openvino", id_) for id_ in ("fp32", "fp16", "bf16", "int8", "int8-weights", "int4-weights")),
+    *(("torch", id_) for id_ in ("fp32", "bf16")),
+)
+PACKED = "fp32 in memory"
 
 # Offered beside the fixed ones; any other number works too.
 OFFERED = ("palette-256", "palette-16", "palette-4", "pruned-25", "pruned-50", "pruned-2of4", "pruned-rows-25",
@@ -131,7 +158,9 @@ def _pruned(number: int, of: int) -> Precision:
 def _rows(number: int, of: int) -> Precision:
     scheme = Scheme("rows", number)
     schemes.check(scheme)
-    sentence = "Whole output channels and heads go, those of least length: the only pruning every runtime gains by."
+    sentence = ("Whole channels of least length go where no other layer is tied to them, so often less than was asked; "
+                "attention heads stay. The only pruning every runtime gains by, and without training afterwards most "
+                "networks lose much: a detector may find nothing at 25 %.")  # fmt: skip
     return Precision(f"pruned-rows-{number}", f"Pruned rows {number} %", "pruned", 16 * (1 - number / 100),
                      "fp16 of the rows that stay", sentence, scheme)  # fmt: skip
 

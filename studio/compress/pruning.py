@@ -48,7 +48,7 @@ def n_of_m(values: Floats, n: int, m: int) -> Mask:
 
 
 def rows(values: Floats, share: float) -> Mask:
-    """Structured: which rows of the first axis (output channels, heads) stay, (rows,); those of the least length go.
+    """Structured: which rows of the first axis (output channels) stay, (rows,); those of the least length go.
 
     At least one row stays.
     """

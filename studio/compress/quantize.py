@@ -6,7 +6,9 @@ that a runtime loads; `feeds` are what the network was asked on calibration inpu
 
 from __future__ import annotations
 
+import gzip
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from studio.compress import graphs, precisions, schemes
+from studio.compress.networks import ZIPPED
 from studio.compress.schemes import Scheme
 from studio.compress.variants import PartFile
 from studio.errors import Unsupported
@@ -24,6 +27,8 @@ from studio.errors import Unsupported
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 # What lies between a detector's convolutions: left in floats, each would go to floats and back (80 ms instead of 63).
 BETWEEN = ("Sigmoid", "Mul", "Add", "Concat", "MaxPool", "Resize", "Split")
+GROUP4 = 32  # weights that share a scale in 4 bits
+SQUEEZED = 64 * 2**20  # bytes; a larger part is read from the disk as it is, and its graph is a small share of it
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
 TRANSFORMERS = ("unet", "encoder", "text_encoder")  # parts with attention, whose activations NNCF treats with more care
 
@@ -96,8 +101,49 @@ def onnx_int8(job: Job) -> PartFile:
         )
     finally:
         ready.unlink(missing_ok=True)
-    graphs.save(graphs.read(out), out)
+    graphs.save(_with_weights8(graphs.read(out)), out)
     return PartFile(out.name, "onnxruntime", "int8")
+
+
+def onnx_int4(job: Job) -> PartFile:
+    """The weights of matrix products in 4 bits per 32 with a scale (MatMulNBits), read as they are when it runs;
+    convolutions stay in fp32. Raises Unsupported where there is no such product."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer, logger
+
+    logger.setLevel(logging.ERROR)  # it tells of every node
+    model = graphs.straight(_parted(job)[0])
+    quantizer = MatMulNBitsQuantizer(model, bits=4, block_size=GROUP4, is_symmetric=True, accuracy_level=4)
+    quantizer.process()
+    made = quantizer.model.model
+    if not any(node.op_type == "MatMulNBits" for node in made.graph.node):
+        raise Unsupported("No product of matrices in this network has weights of its own.", "Choose int8.")
+    graphs.save(made, job.out / f"{job.part}.onnx")
+    return PartFile(f"{job.part}.onnx", "onnxruntime", "int4-weights")
+
+
+def _with_weights8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights of convolutions that compute in floats, stored in 8 bits with a scale per output channel. In place."""
+    arrays = {item.name: item for item in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        item = arrays.get(node.input[1]) if node.op_type == "Conv" else None
+        if (
+            item is not None
+            and item.data_type == onnx.TensorProto.FLOAT
+            and np.prod(item.dims) >= precisions.KEEP_BELOW
+        ):
+            array = onnx.numpy_helper.to_array(item)
+            scale = np.maximum(np.abs(array).reshape(len(array), -1).max(axis=1), 1e-12).astype(np.float32) / 127
+            codes = np.rint(array / scale.reshape(-1, 1, 1, 1)).astype(np.int8)
+            name = item.name
+            item.CopyFrom(onnx.numpy_helper.from_array(codes, f"{name}.codes"))
+            model.graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}.scale"))
+            made = [f"{name}.codes", f"{name}.scale"]
+            nodes.append(onnx.helper.make_node("DequantizeLinear", made, [name], axis=0))
+    kept = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *kept])
+    return model
 
 
 def _last_layers(file: Path) -> list[str]:
@@ -117,17 +163,18 @@ def _last_layers(file: Path) -> list[str]:
     return sorted(seen)
 
 
-def openvino_float(job: Job, is_half: bool) -> PartFile:
-    ov = _openvino()
+def openvino_float(job: Job, precision: str) -> PartFile:
+    """bf16 is stored as fp16, which has more digits of what fits into both."""
+    ov, is_half = _openvino(), precision != "fp32"
     ov.save_model(ov.Core().read_model(str(job.source)), str(job.out / f"{job.part}.xml"), compress_to_fp16=is_half)
-    return PartFile(f"{job.part}.xml", "openvino", "fp16" if is_half else "fp32")
+    return PartFile(f"{job.part}.xml", "openvino", precision)
 
 
 def openvino_int8(job: Job) -> PartFile:
     """Weights and activations in 8 bits by NNCF, static, calibrated. Raises Unsupported."""
     nncf, ov = _nncf(), _openvino()
     graphs.refuse_quantized(onnx.load(str(job.source), load_external_data=False), "This network")
-    model = _read(ov, job.source)
+    model = _read(ov, job)
     is_transformer = job.part in TRANSFORMERS
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER} if is_transformer else {}
     if job.part == "network":
@@ -144,9 +191,18 @@ def openvino_int8(job: Job) -> PartFile:
 def openvino_weights(job: Job) -> PartFile:
     """Weights alone in 8 bits: a quarter of the memory, computed in floats."""
     nncf, ov = _nncf(), _openvino()
-    model = nncf.compress_weights(_read(ov, job.source), mode=nncf.CompressWeightsMode.INT8_SYM)
+    model = nncf.compress_weights(_read(ov, job), mode=nncf.CompressWeightsMode.INT8_SYM)
     ov.save_model(model, str(job.out / f"{job.part}.xml"), compress_to_fp16=True)
     return PartFile(f"{job.part}.xml", "openvino", "int8-weights")
+
+
+def openvino_int4(job: Job) -> PartFile:
+    """Weights of matrix products in 4 bits per 32, those of convolutions in 8; computed in floats."""
+    nncf, ov = _nncf(), _openvino()
+    mode, model = nncf.CompressWeightsMode.INT4_SYM, _read(ov, job)
+    model = nncf.compress_weights(model, mode=mode, group_size=GROUP4, ratio=1.0, all_layers=True)
+    ov.save_model(model, str(job.out / f"{job.part}.xml"), compress_to_fp16=True)
+    return PartFile(f"{job.part}.xml", "openvino", "int4-weights")
 
 
 def packed(job: Job, runtime: str, precision: str) -> PartFile:
@@ -176,8 +232,9 @@ def without_channels(job: Job, runtime: str, precision: str) -> PartFile:
     left = prune(model, weights, scheme.bits / 100)
     made = _stored(job, model, left.weights, dict.fromkeys(left.weights, schemes.F16), runtime, precision)
     gone = 1 - sum(array.size for array in left.weights.values()) / sum(array.size for array in weights.values())
-    few = f"Most channels of the {job.part} are tied to others: {gone:.0%} of its weights went."
-    return replace(made, layers=left.errors, note=few if gone < scheme.bits / 200 else "")
+    asked = scheme.bits / 100
+    few = f"{gone:.0%} of the {job.part}'s weights went, {asked:.0%} were asked for: the rest is tied to other layers."
+    return replace(made, layers=left.errors, note=few if gone < 0.9 * asked else "")
 
 
 def as_gguf(job: Job, runtime: str, precision: str) -> PartFile:
@@ -214,15 +271,27 @@ def _stored(
     return PartFile(f"{job.part}.onnx", runtime, precision, weights=file.name)
 
 
-def _read(ov: Any, source: Path) -> Any:
-    """The network with its constants worked out: NNCF takes no transposed weight for a weight."""
-    from openvino.passes import ConstantFolding, Manager
+def _read(ov: Any, job: Job) -> Any:
+    """The network with its weights as they are used."""
+    with tempfile.TemporaryDirectory(dir=job.out.parent) as folder:
+        file = Path(folder) / job.source.name
+        graphs.save(graphs.straight(graphs.read(job.source)), file)
+        return ov.Core().read_model(str(file))
 
-    model = ov.Core().read_model(str(source))
-    manager = Manager()
-    manager.register_pass(ConstantFolding())
-    manager.run_passes(model)
-    return model
+
+def squeezed(out: Path, made: PartFile) -> PartFile:
+    """The part with the graph of a small network written tersely: it is a fourth of such a file at 8 bits."""
+    file = out / made.file
+    beside = (file.with_suffix(".bin"), file.with_name(f"{file.name}.weights"))
+    if file.stat().st_size + sum(one.stat().st_size for one in beside if one.is_file()) > SQUEEZED:
+        return made
+    if file.suffix == ".onnx" and not made.weights:
+        graphs.save(graphs.terse(graphs.read(file)), file)
+        return made
+    zipped = file.with_name(file.name + ZIPPED)
+    zipped.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+    file.unlink()
+    return replace(made, file=zipped.name)
 
 
 def _openvino() -> Any:
@@ -247,13 +316,20 @@ WAYS: dict[tuple[str, str], Callable[[Job], PartFile]] = {
     ("onnxruntime", "fp32"): onnx_fp32,
     ("onnxruntime", "fp16"): onnx_fp16,
     ("onnxruntime", "int8"): onnx_int8,
-    ("openvino", "fp32"): lambda job: openvino_float(job, is_half=False),
-    ("openvino", "fp16"): lambda job: openvino_float(job, is_half=True),
+    ("onnxruntime", "int4-weights"): onnx_int4,
+    ("openvino", "fp32"): lambda job: openvino_float(job, "fp32"),
+    ("openvino", "fp16"): lambda job: openvino_float(job, "fp16"),
+    ("openvino", "bf16"): lambda job: openvino_float(job, "bf16"),
     ("openvino", "int8"): openvino_int8,
     ("openvino", "int8-weights"): openvino_weights,
+    ("openvino", "int4-weights"): openvino_int4,
 }
 # What a part becomes that is too small, or too near the picture, for 8-bit arithmetic.
-GENTLER: dict[tuple[str, str], str] = {("onnxruntime", "int8"): "int8-weights", ("openvino", "int8"): "int8-weights"}
+GENTLER: dict[tuple[str, str], str] = {
+    ("onnxruntime", "int8"): "int8-weights",
+    ("onnxruntime", "int4-weights"): "int8-weights",
+    ("openvino", "int8"): "int8-weights",
+}
 UNPRUNED = "fp16"  # a part none of whose channels may leave
 
 

@@ -34,12 +34,13 @@ SEED = 20_000  # no training drew its scenes from here
 
 @dataclass(frozen=True)
 class Sample:
-    """A task, its pictures by asset id, and the truth where it is known: boxes, or a mask (H, W)."""
+    """A task, its pictures by asset id, and the truth where it is known: boxes, a mask (H, W), or the thing."""
 
     task: Task
     assets: dict[str, Pixels] = field(default_factory=dict)
     truth: Truth | None = None
     mask: NDArray[np.bool_] | None = None
+    thing: str = ""
 
 
 def for_card(card: Card, folder: Path, count: int, own: Sequence[Path] = (), *, first: int = 0) -> list[Sample]:
@@ -94,21 +95,23 @@ def _generate(card: Card, folder: Path, count: int, own: list[Pixels], first: in
     fields: dict[str, Any] = {} if steps is None else {"steps": min(int(steps), 20)}
     prompts = _prompts(folder)
     return [
-        Sample(
-            make_task("generate", {"prompt": prompts[(first + k) % len(prompts)], "seed": SEED + first + k, **fields})
-        )
+        Sample(make_task("generate", {"prompt": prompt, "seed": SEED + first + k, **fields}), thing=thing)
         for k in range(count)
+        for prompt, thing in [prompts[(first + k) % len(prompts)]]
     ]
 
 
-def _prompts(folder: Path) -> list[str]:
+def _prompts(folder: Path) -> list[tuple[str, str]]:
+    """What is asked, and the thing that has to be seen then: "" where the model's folder lists none."""
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         things = [item["name"] if isinstance(item, dict) else str(item) for item in facts["things"]]
         colours = [item["name"] if isinstance(item, dict) else str(item) for item in facts.get("colours", ["white"])]
     except (OSError, ValueError, KeyError, TypeError):
-        return ["a red apple on a table", "a lighthouse at dusk", "a portrait of a cat", "a street in the rain"]
-    return [f"a {thing} on a {colours[7 * k % len(colours)]} background" for k, thing in enumerate(things[::7])]
+        usual = ("a red apple on a table", "a lighthouse at dusk", "a portrait of a cat", "a street in the rain")
+        return [(prompt, "") for prompt in usual]
+    chosen = enumerate(things[::7])
+    return [(f"a {thing} on a {colours[7 * k % len(colours)]} background", thing) for k, thing in chosen]
 
 
 def _scenes(count: int, first: int) -> list[tuple[Pixels, Any]]:

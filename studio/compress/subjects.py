@@ -54,10 +54,13 @@ class Running:
         cores: threads it may use.
         compared: samples its quality is judged on.
         own: the user's pictures instead of scenes.
+        asked: the folder of the variant that this one is compared with; None for that one itself.
     Raises what loading raises.
     """
 
-    def __init__(self, subject: Subject, out: Path, cores: int, compared: int, own: Sequence[Path]) -> None:
+    def __init__(
+        self, subject: Subject, out: Path, cores: int, compared: int, own: Sequence[Path], asked: Path | None = None
+    ) -> None:
         self.subject = subject
         self._out = out
         out.mkdir(parents=True)
@@ -68,6 +71,7 @@ class Running:
             "samples": compared,
             "own": [str(file.resolve()) for file in own],
             "out": str(out),
+            "asked": str(asked or ""),
             "cores": cores,
         }
         file = out / "spec.json"

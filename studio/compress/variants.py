@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studio import files
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, InvalidTask
 
@@ -112,11 +112,17 @@ class Variants:
         split_name(name)
         return self._read(self._root / card_id / key / name)
 
-    def remove(self, card_id: str, key: str, name: str) -> None:
-        """Deletes a variant; one that is not there is no error."""
-        variant = self.get(card_id, key, name)
-        if variant is not None:
-            _discard(variant.folder)
+    def bytes(self, card_id: str = "") -> int:
+        """What the variants of a model take on the disk, or those of all."""
+        place = self._root / card_id
+        return folder_bytes(place) if place.is_dir() else 0
+
+    def forget(self, card_id: str) -> int:
+        """Deletes all variants of a model, which is gone itself; returns the bytes freed."""
+        freed = self.bytes(card_id) if card_id else 0
+        if card_id:
+            _discard(self._root / card_id)
+        return freed
 
     @contextlib.contextmanager
     def stage(self, card_id: str, key: str, name: str) -> Iterator[Path]:
@@ -124,16 +130,18 @@ class Variants:
 
         Call `describe` before the end. Raises DiskFull.
         """
-        runtime_precision = split_name(name)
+        split_name(name)
         place = self._root / card_id / key
-        stage = place / f".{'-'.join(runtime_precision)}.{uuid.uuid4().hex[:8]}"
+        stage = files.make(files.draft(place / name))
         try:
-            stage.mkdir(parents=True)
             yield stage
             if self._read(stage) is None:
                 raise IntegrityError(f"The variant {name} is not whole.", "Convert it again.")
             _discard(place / name)
-            stage.replace(place / name)
+            files.publish(stage, place / name)
+            for other in place.parent.iterdir():  # made from weights that this model no longer has
+                if other != place:
+                    _discard(other)
         except OSError as error:
             raise DiskFull(f"{name} could not be saved: {error.strerror}.", "Free some room on the disk.") from error
         finally:

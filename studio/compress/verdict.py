@@ -1,7 +1,8 @@
 """What the measurements say: the Pareto front, a plain sentence for each variant, and the one to use. Pure.
 
 A variant is worth using when what it loses is tolerable (see `quality.MEASURES`); of those the fastest is advised, and
-among equals the smallest. Differences within the measured spread are no differences.
+among equals the one that takes least of disk, memory and waiting (`upkeep`). A time is an interval, wide where it was
+measured on a busy machine; what the intervals of two variants leave open is not claimed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from studio.compress import precisions, quality
 from studio.errors import InvalidTask, StudioError, Unsupported
 
 EQUAL = 0.05  # relative difference of two times or sizes that nobody would choose by
+BUSY = 0.35  # share of all cores that others may use; above it a difference of two variants is no longer theirs
+ROUGH = 0.5  # width of a time's interval on a busy machine, of the time itself
+START_MB = 100.0  # a second of waiting at the start weighs as much as so much memory
+NOTABLE = 1.1  # ratio of two peaks of memory that is worth a word
+NOTABLE_S = 1.0  # seconds more at the start that are
 RUNTIME_TITLES = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -26,6 +32,7 @@ class Row:
         bytes: of its files.
         resident_mb, peak_mb: memory of its process after loading, and at most.
         load_s, first_ms, median_ms, spread_ms: time to load, first run, middle run, and between quartiles.
+        load: share of the cores that others used meanwhile.
         quality: measure -> value, see `quality.MEASURES`.
         verdict: the sentence.
         error: why it could not be measured; the numbers are NaN then.
@@ -41,6 +48,7 @@ class Row:
     first_ms: float = math.nan
     median_ms: float = math.nan
     spread_ms: float = math.nan
+    load: float = math.nan
     quality: Mapping[str, float] = field(default_factory=dict)
     verdict: str = ""
     error: str = ""
@@ -52,14 +60,32 @@ class Row:
 
     @property
     def title(self) -> str:
-        return f"{_title(self.precision)} on {RUNTIME_TITLES.get(self.runtime, self.runtime)}"
+        packed = f" ({precisions.PACKED})" if precisions.is_packed(self.runtime, self.precision) else ""
+        return f"{_title(self.precision)} on {RUNTIME_TITLES.get(self.runtime, self.runtime)}{packed}"
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether its times are those of a busy machine."""
+        return self.load > BUSY or self.spread_ms > ROUGH * self.median_ms
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """Between which times the true one lies."""
+        spread = self.spread_ms if math.isfinite(self.spread_ms) else 0.0
+        half = max(spread, (ROUGH if self.is_rough else EQUAL) * self.median_ms) / 2
+        return max(1e-6, self.median_ms - half), self.median_ms + half
+
+    @property
+    def start_s(self) -> float:
+        """Seconds from nothing to the first answer."""
+        return self.load_s + self.first_ms / 1000
 
     @property
     def is_measured(self) -> bool:
         return not self.error and math.isfinite(self.median_ms) and math.isfinite(self.bytes)
 
 
-_NUMBERS = ("bytes", "resident_mb", "peak_mb", "load_s", "first_ms", "median_ms", "spread_ms")
+_NUMBERS = ("bytes", "resident_mb", "peak_mb", "load_s", "first_ms", "median_ms", "spread_ms", "load")
 _TEXTS = ("card", "runtime", "precision", "verdict", "error")
 
 
@@ -111,13 +137,14 @@ def _costs(one: Row) -> tuple[float, float, float]:
 def _alike(one: Row) -> float:
     """How much quality nobody would choose by: a quarter of what may be lost."""
     name = quality.leading(one.quality)
-    return quality.MEASURES[name].tolerable / 4 if name else 0.0
+    tolerable = quality.MEASURES[name].tolerable if name else 0.0
+    return EQUAL if tolerable is None else tolerable / 4
 
 
 def _noise(first: Row, second: Row) -> float:
     """Milliseconds within which two medians are the same."""
-    spreads = [one.spread_ms for one in (first, second) if math.isfinite(one.spread_ms)]
-    return max([EQUAL * min(first.median_ms, second.median_ms), *(spread / 2 for spread in spreads)])
+    widths = [high - low for low, high in (one.interval_ms for one in (first, second))]
+    return max(EQUAL * min(first.median_ms, second.median_ms), max(widths) / 2)
 
 
 # ── loss ─────────────────────────────────────────────────────────────────────
@@ -141,7 +168,12 @@ def excess(one: Row, base: Row) -> str:
     on other pictures, is not the same network any more: so every measure counts, not one alone."""
     lost = losses(one, base)
     ordered = [name for name in (*quality.LEADING, *lost) if name in lost]
-    return next((name for name in ordered if not lost[name] <= quality.MEASURES[name].tolerable), "")
+    limits = {name: quality.MEASURES[name].tolerable for name in ordered}
+    return next((name for name in ordered if _is_over(lost[name], limits[name])), "")
+
+
+def _is_over(lost: float, tolerable: float | None) -> bool:
+    return not math.isfinite(lost) if tolerable is None else not lost <= tolerable
 
 
 def is_tolerable(one: Row, base: Row) -> bool:
@@ -154,7 +186,7 @@ def is_tolerable(one: Row, base: Row) -> bool:
 
 
 def choose(rows: Sequence[Row], budget_mb: float | None = None, budget_ms: float | None = None) -> Row:
-    """The row to use: the fastest that loses little and fits; among equals the smallest.
+    """The row to use: the fastest that loses little and fits; among equals the one with the least upkeep.
 
     Args:
         budget_mb: peak memory, MB.
@@ -175,7 +207,13 @@ def choose(rows: Sequence[Row], budget_mb: float | None = None, budget_ms: float
         )
     fastest = min(fitting, key=lambda one: one.median_ms)
     equals = [one for one in fitting if one.median_ms - fastest.median_ms <= _noise(one, fastest)]
-    return min(equals, key=lambda one: (one.bytes, one.peak_mb, one.median_ms))
+    return min(equals, key=lambda one: (upkeep(one), one.median_ms))
+
+
+def upkeep(one: Row) -> float:
+    """What a variant takes besides its time, in MB: disk, memory at most, and the waiting at the start."""
+    parts = (one.bytes / 2**20, one.peak_mb, START_MB * one.start_s)
+    return sum(part for part in parts if math.isfinite(part))
 
 
 def _fits(one: Row, budget_mb: float | None, budget_ms: float | None) -> bool:
@@ -212,7 +250,7 @@ def _sentence(one: Row, base: Row, best: Row, features: Collection[str]) -> str:
         return f"{one.title}: {one.error or 'not measured yet.'}"
     if one.key == base.key:
         return f"{one.title}: the reference" + (", and the one to keep." if best.key == base.key else ".")
-    parts = [_speed(one, base), _size(one, base), *_lost(one, base)]
+    parts = [_speed(one, base), _size(one, base), *_memory(one, base), *_start(one, base), *_lost(one, base)]
     return f"{one.title}: {', '.join(part for part in parts if part)}: {_advice(one, base, best, features)}."
 
 
@@ -220,20 +258,46 @@ def _advice(one: Row, base: Row, best: Row, features: Collection[str]) -> str:
     if not is_tolerable(one, base):
         return "too much is lost" if losses(one, base) else "its quality was not measured"
     if one.key == best.key:
-        return "use it"
+        is_rough = one.is_rough or base.is_rough
+        return "the best by rough times: measure again when the machine is quiet" if is_rough else "use it"
     slower = one.median_ms - base.median_ms > _noise(one, base)
     if slower and one.precision == "int8" and "vnni" not in features and "amx" not in features:
         return f"no VNNI here; keep {_title(best.precision)}"
+    if slower and one.bytes < base.bytes:
+        takes_less = one.peak_mb < base.peak_mb * NOTABLE
+        return f"smaller, not faster: for when {'memory' if takes_less else 'the disk'} is short"
     if slower:
-        return "smaller, not faster: for when memory is short" if one.bytes < base.bytes else f"keep {best.title}"
+        return f"keep {best.title}"
     return f"{best.title} is better" if best.key != base.key else f"no gain; keep {best.title}"
 
 
 def _speed(one: Row, base: Row) -> str:
-    if abs(one.median_ms - base.median_ms) <= _noise(one, base):
+    """ "2.0× faster" only where the whole interval says so, "as fast" only where it holds no loss."""
+    rough = " (rough times)" if one.is_rough or base.is_rough else ""
+    return _compared(one, base) + rough
+
+
+def _compared(one: Row, base: Row) -> str:
+    (low, high), (least, most) = one.interval_ms, base.interval_ms
+    worst, best, ratio = least / high, most / low, base.median_ms / one.median_ms
+    if worst > 1:
+        return f"{_times(ratio)} faster"
+    if best < 1:
+        return f"{_times(1 / ratio)} slower"
+    if worst >= 1 - 2 * EQUAL:
         return "as fast"
-    ratio = base.median_ms / one.median_ms
-    return f"{_times(ratio)} faster" if ratio > 1 else f"{_times(1 / ratio)} slower"
+    return f"between {_times(worst)} and {_times(best)} as fast"
+
+
+def _memory(one: Row, base: Row) -> list[str]:
+    ratio = one.peak_mb / base.peak_mb
+    return [f"{_times(ratio)} the memory"] if ratio > NOTABLE or ratio < 1 / NOTABLE else []
+
+
+def _start(one: Row, base: Row) -> list[str]:
+    if not abs(one.start_s - base.start_s) > NOTABLE_S:
+        return []
+    return [f"starts in {one.start_s:.1f} s instead of {base.start_s:.1f} s"]
 
 
 def _size(one: Row, base: Row) -> str:
@@ -250,7 +314,7 @@ def _lost(one: Row, base: Row) -> list[str]:
         return []
     measure, amount = quality.MEASURES[name], lost[name]
     if not math.isfinite(amount):
-        return ["computes no numbers"]
+        return ["produces NaN"]
     if measure.best is not None:  # told as it is: 38.2 dB PSNR to fp32
         value = one.quality[name]
         told = f"{value:.1f} {measure.unit}" if measure.unit else f"{value:.3f}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from studio import files
 from studio.device import Device
 
 KEPT = 8  # earlier choices per model that can be gone back to
@@ -81,16 +80,14 @@ class Verdicts:
     # ── inside ───────────────────────────────────────────────────────────────
 
     def _change(self, card: str, change: Any) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        files.make(self._file.parent)
         with self._lock:
             data = self._read()
             mine = self._mine(data)
             history = change(mine.get(card) or [])
             mine = {**{k: v for k, v in mine.items() if k != card}, **({card: history} if history else {})}
             data = {**data, self._cpu: mine}
-            part = self._file.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-            part.write_text(json.dumps(data, indent=1), encoding="utf-8")
-            os.replace(part, self._file)
+            files.write(self._file, json.dumps(data, indent=1).encode())
 
     def _read(self) -> dict[str, Any]:
         with suppress(OSError, ValueError):
@@ -112,14 +109,3 @@ def _choice(data: Any) -> Choice | None:
     except (TypeError, KeyError):
         return None
     return found if isinstance(found.runtime, str) and isinstance(found.precision, str) else None
-
-
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What makes 8-bit arithmetic quick here: "vnni", "amx"; empty where the system does not tell."""
-    with suppress(OSError):
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("flags"):
-                flags = line.partition(":")[2].split()
-                marks = {"avx512_vnni": "vnni", "avx_vnni": "vnni", "amx_int8": "amx"}
-                return frozenset(marks[flag] for flag in flags if flag in marks)
-    return frozenset()

@@ -102,7 +102,9 @@ def attention(pipe: Any, defaults: Mapping[str, Any], task: Explore, report: Rep
     the picture.
 
     data.words: [{"word", "share", "peak": [x, y] as parts of the sides}] in the order of the prompt; "share" is the
-    word's part of all attention that went to words.
+    word's part of all attention that went to words. data.to_words: how much of all attention went to words (0..1); the
+    rest went to the marks at the prompt's ends and its padding, which a text encoder fills with the whole sentence, so
+    a word with next to no share may still have been followed.
     """
     args = Arguments(task.args)
     prompt = args.text("prompt", 500).strip()
@@ -143,7 +145,8 @@ def attention(pipe: Any, defaults: Mapping[str, Any], task: Explore, report: Rep
     layers = {f"{int(n**0.5)}×{int(n**0.5)}": count for n, count in sorted(kept.counts.items())}
     # Each map in its own range: attention differs more between words than between places.
     shown = tuple(laid_over(picture, one) for one in maps)
-    return Result((picture, *shown), data={"words": facts, "maps": layers, "side": side, "steps": steps})
+    told = {"words": facts, "to_words": round(min(total, 1.0), 4), "maps": layers, "side": side, "steps": steps}
+    return Result((picture, *shown), data=told)
 
 
 def spans(tokenizer: Any, prompt: str) -> list[tuple[str, list[int]]]:

@@ -7,10 +7,10 @@ through `report`, and what it made is the returned `Result`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,21 @@ class Engine(Protocol):
     def run(self, task: Task, report: Report) -> Result: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """An engine whose UNet can be asked by itself, so that two of them are compared step by step.
+
+    Attributes:
+        on_question: told what the UNet is asked while a picture is painted: {"sample": (B, C, h, w), "timestep": (B,),
+            "text": (B, N, D)}, float32.
+    """
+
+    on_question: Callable[[Mapping[str, NDArray[np.float32]]], None] | None
+
+    def answer(self, feed: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """What the UNet says to such a question, (B, C, h, w)."""
 
 
 class EngineSpec(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from studio.errors import IntegrityError, UnsafeFile, Unsupported
 from studio.intake.safeheader import read_header
+from studio.ops.vocabulary import Vocabulary
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")  # a third name would be code inside the folder
@@ -60,14 +61,13 @@ def inspect(folder: Path, variant: str = "") -> Found:
     return Found(pipeline, chosen)
 
 
-def facts(folder: Path, key: str) -> list[str]:
-    """The names listed under `key` ("things", "colours") in the folder's facts.json, [] where there are none."""
+def vocabulary(folder: Path) -> Vocabulary:
+    """What the folder's facts.json says the model was taught to draw; everything where it says nothing."""
     try:
         table = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    found = table.get(key, []) if isinstance(table, dict) else []
-    return [str(item.get("name", "")) if isinstance(item, dict) else str(item) for item in found]
+        table = {}
+    return Vocabulary(table if isinstance(table, dict) else {})
 
 
 def _is_part(entry: Any) -> bool:

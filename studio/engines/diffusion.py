@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from studio.cards import Card
+from studio.compress.networks import torch_precision
 from studio.compress.plan import anatomy
 from studio.device import Device
 from studio.engines import attention, diffusers_folder, painting, samplers
@@ -37,6 +38,7 @@ from studio.engines.painting import TINY_LATENTS, Canvas, Plan, overflowed
 from studio.errors import InvalidTask
 from studio.ops import fitting, tiles
 from studio.ops.latents import LatentMap, denoised, fit, pixels, published
+from studio.runtimes.torch_runtime import compute_in_bf16
 from studio.tasks import Explore, Generate, Task
 
 Pixels = NDArray[np.uint8]
@@ -64,15 +66,21 @@ class Diffusion:
         self._budget = device.memory if self._place == "cpu" else 0  # a GPU's memory is not in the plan
         self._anatomy = anatomy(card, folder) if (folder / diffusers_folder.INDEX).is_file() else None
         self._is_sliced = False
+        self.on_question: Callable[[Mapping[str, NDArray[np.float32]]], None] | None = None
         with translated(card.title):
             self._family, self._pipe = load(card, folder, self._dtype)
             add_loras(self._pipe, folder, card.options.get("lora", ()))
             self._decoder = tiny_decoder(folder, card.options.get("tiny_decoder"), self._dtype)
             self._pipe.to(self._place)
+            self._precision = torch_precision(card, device) if self._place == "cpu" else "fp32"
+            if self._precision == "bf16":  # what takes the time; samplers and latents keep their digits
+                for part in (self._pipe.unet, self._pipe.vae.encoder, (self._decoder or self._pipe.vae).decoder):
+                    compute_in_bf16(part)
+        self._pipe.unet.register_forward_pre_hook(self._question, with_kwargs=True, prepend=True)
         self._decoder = self._pipe.vae if self._decoder is None else self._decoder.to(self._place)
         limit_prompt(self._pipe)
         self._own_scheduler = self._pipe.scheduler
-        self._things = diffusers_folder.facts(folder, "things")
+        self._vocabulary = diffusers_folder.vocabulary(folder)
         self._preview_map: LatentMap | None = None
         self._pipes = {"text": self._pipe}
 
@@ -99,6 +107,26 @@ class Diffusion:
                 images.append(self._paint(plan, seed, k * plan.effective_steps, report, seconds))
         return painting.result(self._card, plan, images, seconds)
 
+    def answer(self, feed: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """See `base.Painter`."""
+        sample, timestep, text = (
+            torch.from_numpy(feed[name]).to(self._place) for name in ("sample", "timestep", "text")
+        )
+        with torch.inference_mode():
+            found = self._pipe.unet(
+                sample.to(self._dtype), timestep, encoder_hidden_states=text.to(self._dtype), return_dict=False
+            )[0]
+        answer: NDArray[np.float32] = found.float().cpu().numpy()
+        return answer
+
+    def _question(self, module: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """A hook on the UNet; those that want more than a text cannot be asked by themselves."""
+        if self.on_question is None or named.get("added_cond_kwargs") or "encoder_hidden_states" not in named:
+            return
+        sample, timestep, text = args[0], args[1], named["encoder_hidden_states"]
+        feed = {"sample": sample, "timestep": torch.as_tensor(timestep).expand(len(sample)), "text": text}
+        self.on_question({name: value.float().cpu().numpy().copy() for name, value in feed.items()})
+
     def close(self) -> None:
         """Lets go of the weights."""
         self._pipes.clear()
@@ -109,7 +137,7 @@ class Diffusion:
     def _spare(self, plan: Plan) -> None:
         """Tiles the decoder and slices the attention where the picture would not fit into memory otherwise."""
         if self._anatomy is not None:
-            painting.spare(plan, self._anatomy, "torch-fp32", self._budget)
+            painting.spare(plan, self._anatomy, f"torch-{self._precision}", self._budget)
         if (plan.saving.slices > 1) != self._is_sliced:
             self._is_sliced = not self._is_sliced
             self._pipe.unet.set_attention_slice("max" if self._is_sliced else None)
@@ -121,7 +149,7 @@ class Diffusion:
             native=self._native_size(),
             shrink=self._shrink,
             words_cut=lambda text: _words_cut(self._pipe, text),
-            things=self._things,
+            vocabulary=self._vocabulary,
             is_inpaint_only=self._is_inpaint_only,
         )
 
@@ -237,7 +265,8 @@ class Diffusion:
         if upcast:
             vae.to(torch.float32)
         try:
-            return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+            dtype = torch.float32 if upcast else self._dtype
+            return vae.decode(latents.to(dtype) / vae.config.scaling_factor, return_dict=False)[0]
         finally:
             if upcast:
                 vae.to(torch.float16)
@@ -306,7 +335,7 @@ class _Watch:
 
     def __call__(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         sample = output[0] if isinstance(output, tuple) else output.sample
-        self._seen = args[0], float(args[1]), sample
+        self._seen = args[0].float(), float(args[1]), sample.float()
 
     def estimate(self, latents: Tensor) -> Tensor:
         """(1, C, h, w); `latents` themselves where the schedule is of another kind."""

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from studio.cards import Card
@@ -58,7 +59,7 @@ class DiffusionLabEngine:
             self._picture_labels = weights.pop("picture_labels", torch.zeros(0, dtype=torch.long)).numpy()
             self.net = Denoiser(self.config)
             self.net.load_state_dict({name: value.float() for name, value in weights.items()})
-        except Exception as error:  # safetensors, json and torch each have their own kinds
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise IntegrityError(
                 f"{card.title} cannot be loaded: {' '.join(str(error).split())[:200]}", "Train or import it again."
             ) from error

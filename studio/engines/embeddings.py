@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from studio import files
+from studio.errors import StudioError
 
 MAX_FILES = 200
 MAX_BYTES = 2**30
@@ -61,16 +63,12 @@ class EmbeddingCache:
 
     def write(self, key: str, embedding: Embedding) -> None:
         """Keeps the embedding, in one step: a reader sees all of it or nothing."""
-        draft = self._folder / f".{uuid.uuid4().hex}.tmp"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as stream:
-                np.savez(stream, features=embedding.features, size=np.array([embedding.height, embedding.width]))
-            draft.replace(self._folder / (key + SUFFIX))
+        size = np.array([embedding.height, embedding.width])
+        place = self._folder / (key + SUFFIX)
+        with contextlib.suppress(StudioError), files.whole(place) as part, part.open("wb") as out:
+            np.savez(out, features=embedding.features, size=size)
+        with contextlib.suppress(OSError):
             self._prune()
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
 
     def _prune(self) -> None:
         files = sorted(

@@ -1,4 +1,4 @@
-"""Turns an ultralytics .pt checkpoint into ONNX, once, in a process of its own:
+"""Turns an ultralytics or yolov5 .pt checkpoint into ONNX, once, in a process of its own:
 
     python -m studio.engines.export_yolo IN.pt OUT.onnx [IMGSZ]
 
@@ -24,13 +24,16 @@ from typing import Any
 
 import torch
 
+from studio.engines import yolo_anchors
 from studio.errors import IntegrityError, StudioError, UnsafeFile, Unsupported
+from studio.intake import pickles
 from studio.nets import torchvision_guard
 
 ALLOWED = re.compile(
     r"""torch\.nn\.modules\.[a-z_]+\.[A-Za-z0-9_]+
       | ultralytics\.nn\.modules(\.[a-z_]+)?\.[A-Za-z0-9_]+
       | ultralytics\.nn\.tasks\.[A-Za-z0-9_]+
+      | models\.(yolo|common)\.[A-Za-z0-9_]+
       | ultralytics\.utils\.(loss|tal)\.[A-Za-z0-9_]+
       | ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace
       | pathlib\.(_local\.)?(Posix|Windows|PurePosix|PureWindows)?Path
@@ -38,12 +41,13 @@ ALLOWED = re.compile(
       | (builtins|__builtin__)\.getattr""",
     re.VERBOSE,
 )
-OLD_YOLO = re.compile(r"models\.(yolo|common|experimental)\.")
+OLD = "models.yolo."  # classes of the yolov5 repository, which has a head of its own
 NETWORKS = {  # class in the checkpoint -> class that is built
     "DetectionModel": "DetectionModel",
     "YOLOv10DetectionModel": "DetectionModel",
     "RTDETRDetectionModel": "RTDETRDetectionModel",
 }
+OLD_NETWORKS = {"Model", "DetectionModel"}
 ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]+\([\w=., -]*\)")
 LAYER = re.compile(r"(nn\.)?[A-Za-z0-9_]+")
 NOT_LAYERS = {"TorchVision"}  # downloads weights
@@ -78,7 +82,10 @@ def export(checkpoint: Path, out: Path, imgsz: int = 640) -> None:
         imgsz: side in px of the picture the network is traced with, a multiple of 32.
     Raises: UnsafeFile, Unsupported, IntegrityError.
     """
-    model = _model(read_checkpoint(checkpoint))
+    network = read_checkpoint(checkpoint)
+    if str(getattr(network, "origin", "")).startswith(OLD):
+        return _export_old(network, out, imgsz)
+    model = _model(network)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         model.pt_path = str(Path(folder) / "model.pt")  # the exporter writes beside it; there is no such file
         written = _export(model, Path(model.pt_path).with_suffix(".onnx"), imgsz)
@@ -96,7 +103,7 @@ def read_checkpoint(path: Path) -> Record:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeFile(
-            f"{path.name} holds more than a network: {_first_line(error)}.", "Do not use this file."
+            f"{path.name} holds more than a network: {pickles.reason(error)}.", "Do not use this file."
         ) from error
     except (RuntimeError, EOFError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(f"{path.name} is damaged: {_first_line(error)}.", "Download it again.") from error
@@ -117,23 +124,19 @@ def _class_names(path: Path) -> list[str]:
         ) from error
     except pickle.UnpicklingError as error:
         raise UnsafeFile(
-            f"{path.name} cannot be read safely: {_first_line(error)}.", "Do not use this file."
+            f"{path.name} cannot be read safely: {pickles.reason(error)}.", "Do not use this file."
         ) from error
     except (OSError, RuntimeError, EOFError, IndexError, KeyError) as error:
         raise IntegrityError(f"{path.name} cannot be read: {_first_line(error)}.", "Download it again.") from error
 
 
 def _refuse(path: Path, names: list[str]) -> None:
-    """Raises for class names that are not on the allow-list, with a word for the file that people have."""
-    if any(OLD_YOLO.match(name) for name in names):
-        raise Unsupported(
-            f"{path.name} was made by the old yolov5 repository, whose classes are not on this device.",
-            "Export it to ONNX there and import that, or use yolov5nu.pt.",
-        )
+    """Raises for class names that are not on the allow-list."""
     strange = [name for name in names if not ALLOWED.fullmatch(name)]
     if strange:
         raise UnsafeFile(
-            f"{path.name} refers to {strange[0]}, which no detector needs; it was not opened.", "Do not use this file."
+            f"{path.name} refers to {strange[0]}, which no detection model needs; it was not opened.",
+            "Do not use this file.",
         )
 
 
@@ -187,6 +190,31 @@ def _model(network: Record) -> Any:
         ) from error
     model.names, model.args, model.task = names, {"data": None}, "detect"
     return model.float().eval()
+
+
+def _export_old(network: Record, out: Path, imgsz: int) -> None:
+    """A checkpoint of the yolov5 repository. Raises as `export`."""
+    kind = type(network).__name__
+    if kind not in OLD_NETWORKS:
+        raise Unsupported(
+            f"The checkpoint holds a {kind}; only detectors are converted.", "Import an ONNX export of it."
+        )
+    plan, weights = architecture(network), dict(tensors(network))
+    try:
+        strides = [float(side) for side in vars(network)["stride"]]
+        model = yolo_anchors.build(_ultralytics(), plan, weights, strides)
+        names = _names(vars(network).get("names"), model.heads[0].out_channels // len(model.anchors[0]) - 5)
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            written = Path(folder) / "model.onnx"
+            yolo_anchors.write(model, names, written, imgsz)
+            os.replace(written, out)
+    except StudioError:
+        raise
+    except Exception as error:  # what a foreign description breaks inside ultralytics and torch is not known
+        raise Unsupported(
+            f"The layers of this yolov5 checkpoint do not fit their description ({_first_line(error)}).",
+            "Export it to ONNX with the yolov5 version that made it, and import that.",
+        ) from error
 
 
 def _names(found: Any, count: int) -> dict[int, str]:

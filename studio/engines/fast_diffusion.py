@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class FastDiffusion:
         """
         place = Place.of(card)
         self._budget = device.memory
+        self.on_question: Callable[[Mapping[str, Floats]], None] | None = None
         if place is None:
             raise Unsupported(f"{card.title} was not converted for the fast path.", "Convert it in Compress.")
         self._card = card
@@ -79,7 +81,7 @@ class FastDiffusion:
             native=_native(card, unet, _shrink(vae)),
             shrink=_shrink(vae),
             words_cut=self._tokens.words_cut,
-            things=diffusers_folder.facts(folder, "things"),
+            vocabulary=diffusers_folder.vocabulary(folder),
         )
 
     def run(self, task: Task, report: Report) -> Result:
@@ -97,6 +99,11 @@ class FastDiffusion:
             self._paint(plan, seed, k * plan.effective_steps, report, seconds) for k, seed in enumerate(plan.seeds)
         ]
         return painting.result(self._card, plan, images, seconds)
+
+    def answer(self, feed: Mapping[str, Floats]) -> Floats:
+        """See `base.Painter`."""
+        found: Floats = self._unet.run(feed)["output"].astype(np.float32, copy=False)
+        return found
 
     def close(self) -> None:
         """Lets go of the weights."""
@@ -118,7 +125,9 @@ class FastDiffusion:
             raise painting.overflowed()
         clock.append(time.perf_counter())
         report.progress(done + plan.effective_steps, total, "decoding")
+        self._unet.rest()  # so that the decoder's arrays take the place of the UNet's
         picture = self._decode(x, plan.saving.tile)
+        self._decoder.rest()
         if plan.start is not None and plan.mask is not None:
             picture = fitting.composite(plan.start, picture, plan.mask)
         clock.append(time.perf_counter())
@@ -159,7 +168,9 @@ class FastDiffusion:
         """The network's answer, guidance applied. `text` holds one row, or the unconditional one and it."""
         batch = np.repeat(noisy, len(text), axis=0)
         feed = {"sample": batch, "timestep": np.full(len(text), step, np.float32), "text": text}
-        output: Floats = self._unet.run(feed)["output"].astype(np.float32, copy=False)
+        if self.on_question is not None:
+            self.on_question(feed)
+        output = self.answer(feed)
         if len(output) == 1:
             return output
         guided: Floats = output[:1] + np.float32(guidance) * (output[1:] - output[:1])
@@ -168,7 +179,9 @@ class FastDiffusion:
     def _text(self, plan: Plan) -> Floats:
         """(1, N, D), or (2, N, D) with the negative prompt first where there is guidance."""
         texts = [plan.task.prompt] if plan.guidance <= 1 else [plan.task.negative_prompt, plan.task.prompt]
-        return np.concatenate([self._encoded(text) for text in texts])
+        encoded = np.concatenate([self._encoded(text) for text in texts])
+        self._text_encoder.rest()
+        return encoded
 
     def _encoded(self, text: str) -> Floats:
         if text not in self._texts:
@@ -219,6 +232,7 @@ class FastDiffusion:
         if self._preview_map is None:
             known = latents.published(self._scaling, self._channels)
             self._preview_map = known or latents.fit(self._rgb, self._channels)
+            self._decoder.rest()
         small = Image.fromarray(latents.pixels(self._preview_map(x)))
         return np.asarray(small.resize((small.width * 4, small.height * 4), Image.Resampling.BICUBIC))
 

@@ -14,7 +14,9 @@ from studio.cards import Card
 from studio.compress.plan import Anatomy, Saving, saving
 from studio.engines.base import Report, Result
 from studio.errors import InvalidTask, StudioError
-from studio.ops import fitting, infotext, vocabulary
+from studio.ops import fitting, infotext
+from studio.ops.vocabulary import Vocabulary
+from studio.ops.words import count
 from studio.tasks import MAX_SEED, Generate
 
 Pixels = NDArray[np.uint8]
@@ -54,14 +56,14 @@ class Canvas:
         native: its usual side in px.
         shrink: pixels per latent along a side.
         words_cut: how many words at the end of a text its tokenizer drops.
-        things: names its training knew, [] where nobody says.
+        vocabulary: what its training taught it to draw.
         is_inpaint_only: it needs a mask.
     """
 
     native: int
     shrink: int
     words_cut: Callable[[str], int]
-    things: Sequence[str] = ()
+    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary({}))
     is_inpaint_only: bool = False
 
 
@@ -152,10 +154,12 @@ def _prompt_notes(task: Generate, canvas: Canvas) -> list[str]:
     parts = (("prompt", task.prompt), ("negative prompt", task.negative_prompt))
     cuts = [(name, canvas.words_cut(text)) for name, text in parts]
     notes = [
-        f"The {name} is longer than this model reads; the last {_words(cut)} ignored." for name, cut in cuts if cut
+        f"The {name} is longer than this model reads; the last {count(cut, 'word was', 'words were')} ignored."
+        for name, cut in cuts
+        if cut
     ]
-    advice = vocabulary.advise(task.prompt, list(canvas.things))
-    return [*notes, advice] if advice else notes
+    advice = canvas.vocabulary.advise(task.prompt)
+    return [*notes, str(advice)] if advice else notes
 
 
 def _infotext(card: Card, made: Plan, seed: int) -> str:
@@ -163,7 +167,3 @@ def _infotext(card: Card, made: Plan, seed: int) -> str:
     hashes = [value for name, value in card.sha256.items() if "unet" in name or len(card.sha256) == 1]
     task = made.task.model_copy(update=used)
     return infotext.write(task, card.title, hashes[0][:10] if hashes else "", (made.width, made.height))
-
-
-def _words(count: int) -> str:
-    return "word was" if count == 1 else f"{count} words were"

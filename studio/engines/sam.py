@@ -27,7 +27,7 @@ from studio.engines.embeddings import Embedding, EmbeddingCache
 from studio.engines.sam_nets import GraphSam, Prompt, SamNet
 from studio.errors import IntegrityError, InvalidTask, Unsupported
 from studio.ops import masks as ops
-from studio.ops.refine import cut_out
+from studio.ops.refine import cut_out, is_degenerate
 from studio.tasks import Segment, Task
 
 RECENT = 4  # embeddings in memory, about 4 MB each
@@ -65,8 +65,9 @@ class SamEngine:
         self._size = self._net.size
 
     def run(self, task: Task, report: Report) -> Result:
-        """Masks of a Segment task: three to choose from for clicks and boxes, best predicted IoU first; with
-        `everything` (which makes clicks and box unnecessary and unread) all segments, largest first.
+        """Masks of a Segment task: three to choose from for clicks and boxes, best predicted IoU first and those
+        that show nothing last; with `everything` (which makes clicks and box unnecessary and unread) all segments,
+        largest first.
 
         Raises InvalidTask for prompts that mark nothing or lie outside the picture.
         """
@@ -123,7 +124,7 @@ class SamEngine:
         features = self._net.encode(pixels)
         if not np.isfinite(features).all():
             raise IntegrityError(
-                f"{self._card.title} computes no numbers from this picture.", "Its weights are damaged: get them again."
+                f"{self._card.title} produced NaN for this picture.", "Its weights are damaged: get them again."
             )
         limit = np.finfo(np.float16).max
         return Embedding(features.clip(-limit, limit).astype(np.float16), height, width)
@@ -146,8 +147,9 @@ class SamEngine:
             picture = self._picture(task, report)
             with ThreadPoolExecutor(len(full)) as pool:  # OpenCV lets other threads run meanwhile
                 masks = list(pool.map(lambda values: self._refined(picture, values, task), full))
+        order = sorted(range(len(masks)), key=lambda k: is_degenerate(masks[k]))  # stable: within each, best first
         report.progress(2, 2, "decoding")
-        return masks, scores[best]
+        return [masks[k] for k in order], scores[best][order]
 
     def _picture(self, task: Segment, report: Report) -> NDArray[np.uint8]:
         """The picture that is cut, kept for the next click."""
@@ -242,7 +244,7 @@ class SamEngine:
 def _network(card: Card, folder: Path, device: Device) -> SamNet:
     """On torch, or where the card says so on converted graphs. Raises what loading raises."""
     place = Place.of(card)
-    if place is not None:
+    if place is not None and place.runtime != "torch":
         return GraphSam(folder, place, device)
     from studio.engines.sam_torch import TorchSam  # so that graphs run without torch
 

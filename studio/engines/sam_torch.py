@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from studio.cards import Card
+from studio.compress.networks import torch_precision
 from studio.device import Device
 from studio.engines import sam_weights
 from studio.engines.sam_nets import Floats, Prompt
 from studio.errors import OutOfMemory
+from studio.runtimes.torch_runtime import compute_in_bf16
 
 
 class TorchSam:
@@ -28,7 +30,10 @@ class TorchSam:
         file, config = sam_weights.find(folder), sam_weights.read_config(card, folder)
         with _memory_errors(card):
             self.model: Any = sam_weights.load(file, config).to(self._where)
-        self.digest = sam_weights.digest(file, config)
+        precision = torch_precision(card, device)
+        if precision == "bf16":  # the decoder takes milliseconds as it is
+            compute_in_bf16(self.model.image_encoder)
+        self.digest = sam_weights.digest(file, config) + ("" if precision == "fp32" else f"-{precision}")
         self.size = int(self.model.image_encoder.img_size)
         self.threshold = float(self.model.mask_threshold)
         self.notes: list[str] = []

@@ -16,7 +16,7 @@ from studio.errors import IntegrityError, Unsupported
 from studio.nets.sam import CONFIGS, build_sam
 
 OTHER_NAMES: Mapping[str, str] = {"mobile_sam": "mobile"}  # what the checkpoint is called -> what the network is
-AGAIN = "Get the model again in Models."
+AGAIN = "Get the model again."
 
 
 def find(folder: Path) -> Path:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from studio.cards import Card
 from studio.device import Device
@@ -33,7 +34,7 @@ from studio.engines.arguments import Arguments
 from studio.engines.base import Report, Result
 from studio.engines.vae_model import open_model
 from studio.engines.vae_pictures import Pictures
-from studio.errors import IntegrityError, InvalidTask, StudioError
+from studio.errors import IntegrityError, InvalidTask
 from studio.tasks import Explore, Task
 
 Op = Callable[[Pictures, Arguments], Result]
@@ -62,9 +63,7 @@ class VaeEngine:
         self._title = card.title
         try:
             self.model = open_model(folder)
-        except StudioError:
-            raise
-        except Exception as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise IntegrityError(
                 f"{card.title} cannot be loaded: {' '.join(str(error).split())[:200]}", "Train or import it again."
             ) from error

@@ -1,4 +1,4 @@
-"""Detectors in ONNX files, run by ONNX Runtime: YOLO v5 to 26, RT-DETR, D-FINE, SSD-like face detectors.
+"""Detectors in ONNX files, run by ONNX Runtime: YOLO v5 to 26, YOLOX, RT-DETR, D-FINE, SSD-like face detectors.
 
 What the network needs is data. Each key may stand in the card's `options`, or in a `facts.json` beside the weights;
 what neither gives is read from the ONNX file.
@@ -7,6 +7,7 @@ what neither gives is read from the ONNX file.
     names      class names in order
     imgsz      side of the input in px, or [height, width]; fixed inputs speak for themselves
     letterbox  true: keep the aspect ratio and pad with grey 114 (default, but for RT-DETR); false: stretch
+    padding    "corner": the picture stands at the top left (YOLOX); else in the middle
     resize     [height, width]: short for that imgsz and letterbox = false
     stride     dynamic inputs are cut to a multiple of it (32); 0 keeps the full square
     mean, std  per channel or one number, in 0..255; the network sees (pixel - mean) / std (0 and 255)
@@ -22,7 +23,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ from studio.cards import Card
 from studio.compress.networks import Networks, Place
 from studio.device import Device
 from studio.engines.base import Report, Result
-from studio.engines.yolo_layouts import Candidates, Head, Outputs, choose
+from studio.engines.yolo_layouts import Candidates, Head, Outputs, choose, name_of
 from studio.errors import CardError, IntegrityError, InvalidTask, Unsupported
 from studio.ops import boxes as ops
 from studio.ops.detections import detect_data, unknown_classes
@@ -56,6 +57,7 @@ class Preprocess:
         stride: for dynamic inputs the multiple that sides are cut to; 0 always uses the full size.
         mean, std: three numbers each in 0..255; the network sees (pixel - mean) / std.
         bgr: channel order of the network.
+        corner: a letterboxed picture stands at the top left, not in the middle.
     """
 
     size: tuple[int, int]
@@ -64,11 +66,12 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (255.0, 255.0, 255.0)
     bgr: bool = False
+    corner: bool = False
 
     def fit(self, height: int, width: int) -> ops.Fit:
         if not self.letterbox:
             return ops.stretch((height, width), self.size)
-        return ops.letterbox((height, width), self.size, self.stride)
+        return ops.letterbox((height, width), self.size, self.stride, corner=self.corner)
 
     def tensor(self, image: NDArray[np.uint8], fit: ops.Fit) -> NDArray[np.float32]:
         """RGB uint8 (H, W, 3) -> float32 (1, 3, h, w) as the network was trained on."""
@@ -82,6 +85,22 @@ class Preprocess:
             return cv2.dnn.blobFromImage(small, 1 / self.std[0], mean=self.mean, swapRB=self.bgr)
         blob = cv2.dnn.blobFromImage(small, 1.0, mean=self.mean, swapRB=self.bgr)
         return blob / np.array(self.std, np.float32)[:, None, None]
+
+
+class Reading(NamedTuple):
+    """How a detector's outputs are read.
+
+    Attributes:
+        layout: key of LAYOUTS.
+        classes: how many it tells apart; None where the shapes do not tell.
+        names: how many of them have names, 0 where nobody gave any.
+        table: rows and columns of the first output with three axes.
+    """
+
+    layout: str
+    classes: int | None
+    names: int
+    table: tuple[int, int]
 
 
 class Yolo:
@@ -100,6 +119,7 @@ class Yolo:
         head = self._head(outputs, self._preprocess.size)
         self._layout = choose(head, options.get("layout"))
         count = self._layout.classes(head)
+        self.reading = Reading(name_of(self._layout), count, self._known or 0, head.main)
         self._names = names if names is not None else [f"class {number}" for number in range(count or 0)]
         if count is not None and count != len(self._names):
             raise CardError(
@@ -201,7 +221,9 @@ def _session(card: Card, folder: Path, device: Device) -> tuple[Session, Mapping
     is_picture = bool(inputs) and inputs[0].dtype in DTYPES and len(inputs[0].shape) == 4
     if not is_picture or inputs[0].shape[1] not in (3, None):
         found = ", ".join(f"{item.name} {item.dtype} {list(item.shape)}" for item in inputs)
-        raise Unsupported(f"{name} does not take a picture of (1, 3, height, width): {found}.", "It is no detector.")
+        raise Unsupported(
+            f"{name} does not take a picture of (1, 3, height, width): {found}.", "It is not a detection model."
+        )
     return session, meta
 
 
@@ -253,6 +275,7 @@ def _preprocess(card: Card, options: Mapping[str, Any], shape: list[Any], meta: 
             mean=_triple(options.get("mean", 0.0)),
             std=_triple(options.get("std", 255.0)),
             bgr=bool(options.get("bgr", False)),
+            corner=options.get("padding") == "corner",
         )
     except (TypeError, ValueError) as error:
         raise CardError(f"{card.id}: options imgsz, mean, std or stride: {error}.", "Correct the card.") from error

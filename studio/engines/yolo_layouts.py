@@ -16,6 +16,9 @@ from studio.errors import Unsupported
 from studio.ops.boxes import Floats, xywh_to_xyxy
 
 Outputs = Mapping[str, NDArray[Any]]
+STRIDES = (8, 16, 32)  # px of the cells of a grid
+WIDEST_LOG = 20.0  # a side of e^20 cells is none: such numbers are px
+_COCO_COLUMNS = {84: 80, 85: 80}  # columns of a table -> classes, where nobody names them: detectors of COCO
 MANY = 1000  # heads without anchors answer with a few hundred boxes, grids with thousands
 
 
@@ -46,7 +49,7 @@ class Head:
 
     def __post_init__(self) -> None:
         height, width = self.size
-        object.__setattr__(self, "cells", sum((height // s) * (width // s) for s in (8, 16, 32)))
+        object.__setattr__(self, "cells", sum((height // s) * (width // s) for s in STRIDES))
 
     @property
     def main(self) -> tuple[int, int]:
@@ -80,14 +83,31 @@ def choose(head: Head, wanted: str | None = None) -> Layout:
         if wanted not in LAYOUTS:
             raise Unsupported(f"There is no output layout {wanted!r}.", f"Use one of: {', '.join(LAYOUTS)}.")
         return LAYOUTS[wanted]
+    _refuse_two_readings(head)
     for layout in LAYOUTS.values():
         if layout.matches(head):
             return layout
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in head.shapes.items())
     raise Unsupported(
-        f"The outputs of this network ({shapes}) are of no detector that the studio knows.",
+        f"The outputs of this network ({shapes}) are not those of a detection model the studio knows.",
         f"Export it as a detector, or name the layout in the card: {', '.join(LAYOUTS)}.",
     )
+
+
+def name_of(layout: Layout) -> str:
+    return next(name for name, one in LAYOUTS.items() if one is layout)
+
+
+def _refuse_two_readings(head: Head) -> None:
+    """A row a box may hold an objectness before its class scores or not; only the number of classes tells."""
+    rows, columns = head.main
+    is_table = len(head.shapes) == 1 and rows > columns >= 6 and (rows > MANY or rows == head.cells)
+    if is_table and head.classes is None and rows != 3 * head.cells and columns not in _COCO_COLUMNS:
+        raise Unsupported(
+            f"The outputs of this network ({rows} x {columns}) can be read as boxes of {columns - 5} classes with an "
+            f"objectness, or of {columns - 4} classes without one.",
+            "Give the names of its classes.",
+        )
 
 
 def _is_labelled(head: Head) -> bool:
@@ -102,9 +122,20 @@ def _is_query_pair(head: Head) -> bool:
     return head.pair() is not None and head.main[0] <= MANY
 
 
+def _has_objectness(head: Head) -> bool:
+    """Whether the columns are those of a box, an objectness and the classes; without names only COCO's are known."""
+    columns = head.main[1]
+    classes = head.classes if head.classes is not None else _COCO_COLUMNS.get(columns)
+    return columns >= 6 and classes == columns - 5
+
+
+def _is_yolox(head: Head) -> bool:
+    return head.main[0] == head.cells and _has_objectness(head)
+
+
 def _is_objectness(head: Head) -> bool:
     rows, columns = head.main
-    is_long = rows > max(MANY, columns) and rows != head.cells and head.classes in (None, columns - 5)
+    is_long = rows > max(MANY, columns) and rows != head.cells and _has_objectness(head)
     return columns >= 6 and (rows == 3 * head.cells or is_long)  # three anchors a cell
 
 
@@ -155,6 +186,26 @@ def _objectness(outputs: Outputs, head: Head, confidence: float) -> Candidates:
     best = scores[np.arange(len(labels)), labels]
     kept = best >= confidence
     return Candidates(xywh_to_xyxy(table[kept, :4].astype(np.float32)), best[kept].astype(np.float32), labels[kept])
+
+
+def _yolox(outputs: Outputs, head: Head, confidence: float) -> Candidates:
+    """YOLOX: (1, N, 5 + C), one row a cell of the grids of 8, 16 and 32 px: x, y from the cell's corner in cells, the
+    logarithms of w, h in cells, objectness, class scores. Exports that decode inside give px already."""
+    table = _first(outputs)
+    centres, sides = table[:, :2].astype(np.float32), table[:, 2:4].astype(np.float32)
+    if not len(sides) or sides.max() < WIDEST_LOG:
+        cells, strides = _grid(head)
+        centres, sides = (centres + cells) * strides, np.exp(sides) * strides
+    found = np.concatenate([centres, sides, table[:, 4:]], axis=1)
+    return _objectness({"table": found[None]}, head, confidence)
+
+
+def _grid(head: Head) -> tuple[Floats, Floats]:
+    """Corners (N, 2) of all cells as x, y in cells, and their strides (N, 1) in px."""
+    height, width = head.size
+    grids = [(np.mgrid[0 : height // s, 0 : width // s][::-1].reshape(2, -1).T, s) for s in STRIDES]
+    strides = [np.full((len(cells), 1), s, np.float32) for cells, s in grids]
+    return np.concatenate([cells for cells, _ in grids]).astype(np.float32), np.concatenate(strides)
 
 
 def _final(outputs: Outputs, head: Head, confidence: float) -> Candidates:
@@ -239,6 +290,7 @@ LAYOUTS: dict[str, Layout] = {  # the first that matches is taken
     "labelled": Layout(_is_labelled, lambda head: None, _labelled, nms=False),
     "grid-pair": Layout(_is_grid_pair, lambda head: head.shapes[_pair(head)[0]][2] - 1, _grid_pair, nms=True),
     "query-pair": Layout(_is_query_pair, _pair_classes, _query_pair, nms=False),
+    "yolox": Layout(_is_yolox, lambda head: head.main[1] - 5, _yolox, nms=True),
     "objectness": Layout(_is_objectness, lambda head: head.main[1] - 5, _objectness, nms=True),
     "query-rows": Layout(_is_query_rows, lambda head: head.main[1] - 4, _query_rows, nms=False),
     "query-final": Layout(_is_query_final, lambda head: None, _query_final, nms=False),

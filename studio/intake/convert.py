@@ -9,21 +9,32 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from studio.errors import DiskFull, IntegrityError, NotFound, UnsafeFile, Unsupported
-from studio.intake import child, pickles
+from studio.intake import child, detectors, pickles
 from studio.intake.pipelines import INDEX, PARTS, check_pipeline, read_json, weights_of
 from studio.intake.recognise import Finding, recognise
 from studio.intake.safeheader import read_header
+from studio.intake.values import refuse_nan
 from studio.weights.hubcache import safe_name
 
 Tick = Callable[[], None] | None
 Handler = Callable[[Path, Path, Tick], Finding]
+BARE = "graphs"  # folder of networks whose weights are in the model's safetensors files
 BESIDE = ("config.json", "facts.json")  # what engines read beside a single file
 KEPT = {".json", ".txt", ".safetensors", ".model", ".md"}  # what is taken of a diffusers folder
-LONE = {"safetensors": "model.safetensors", "torch": "model.safetensors", "onnx": "model.onnx", "gguf": "model.gguf"}
+ENDINGS = {".safetensors", ".onnx", ".gguf", ".pt", ".pth", ".ckpt", ".bin"}  # names of files that claim to be models
+GRAPHS = {".onnx": "onnx", ".gguf": "gguf"}  # read in a child process
+LABS: tuple[tuple[str, dict[str, str | None]], ...] = (  # engine, what config.json holds beside its models; None: any
+    ("vae", {"network": None, "arguments": None}),
+    ("vae", {"_class_name": "AutoencoderTiny"}),
+    ("gan", {"kind": None, "options": None, "names": None}),
+    ("diffusion-lab", {"process": None, "levels": None, "schedule": None}),
+)
+LONE = {"safetensors": "model.safetensors", "torch": "model.safetensors", "onnx": detectors.FILE, "gguf": "model.gguf"}
 
 MAGIC: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, kind
     (0, b"GGUF", "gguf"),
@@ -53,7 +64,7 @@ _OTHER = "Import .safetensors, .onnx, .gguf, a diffusers folder, or a torch file
 REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "empty": ("is empty (0 bytes)", "Copy or download it again."),
     "zip": ("is an empty or odd archive", "Unpack it and import the model file inside."),
-    "tar": ("is a tar archive", "If it is a model pack, open it with Unpack; otherwise import the file inside."),
+    "tar": ("is a tar archive", "If it is a model pack, unpack it; otherwise import the file inside."),
     "packed": ("is a packed archive", "Unpack it and import the model file inside."),
     "hdf5": ("is a Keras/HDF5 file, which can hold code", _OTHER),
     "numpy": ("is a numpy array, not a model", _OTHER),
@@ -62,7 +73,6 @@ REFUSED: dict[str, tuple[str, str]] = {  # kind -> what it is, what to do
     "pointer": ("is a Git LFS pointer, not the file itself", "Fetch it with git lfs pull, or download it again."),
     "unknown": ("is of no kind the studio knows", _OTHER),
 }
-
 
 def sniff(path: Path) -> str:
     """The kind of a file or folder by its content: a key of HANDLERS or REFUSED."""
@@ -82,16 +92,24 @@ def sniff(path: Path) -> str:
     return "onnx" if is_onnx else "unknown"
 
 
-def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
+def bring(source: Path, out: Path, tick: Tick = None, names: Sequence[str] = ()) -> Finding:
     """Reads, checks and, where needed, converts a model of the user's into the empty folder `out`.
 
+    Args:
+        names: class names of a detector whose file has none.
+
     Raises NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull; what is in `out` then is to be thrown away.
+    CardError for names that do not fit.
     """
     if not source.exists():
         raise NotFound(f"There is nothing at {source.name}.", "Check the path.")
     if source.is_symlink() or not (source.is_file() or source.is_dir()):
         raise UnsafeFile(f"{source.name} is a link or a special file.", "Import the file itself.")
     kind = sniff(source)
+    if kind == "unknown" and source.suffix.lower() in ENDINGS:
+        raise IntegrityError(
+            f"{source.name} is damaged, or not a {source.suffix} file at all.", "Copy or download it again."
+        )
     if kind in REFUSED:
         what, hint = REFUSED[kind]
         raise Unsupported(f"{source.name} {what}.", hint)
@@ -101,6 +119,10 @@ def bring(source: Path, out: Path, tick: Tick = None) -> Finding:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("The disk is full; nothing was imported.", "Free some space and try again.") from error
         raise IntegrityError(f"{source.name} cannot be read: {error.strerror}.", "Check the file.") from error
+    if found.engine == "yolo":
+        return detectors.settled(found, out, names, tick)
+    if names:
+        raise Unsupported(f"{source.name} is no detector, so it has no classes to name.", "Import it without names.")
     if found.kind == "sam-custom" and not (out / "config.json").is_file():
         raise Unsupported(
             f"{source.name} is a Segment Anything network of a size of its own, without its config.json.",
@@ -123,10 +145,11 @@ def check_folder(folder: Path, names: list[str]) -> None:
             raise UnsafeFile(f"{path.name} may run code when it is opened.", "Do not use this model.")
         if kind == "safetensors" or path.suffix == ".safetensors":
             read_header(path)
+            refuse_nan(path)
         if kind == "empty" and path.suffix != ".txt":
             raise IntegrityError(f"{path.name} is empty.", "Download it again.")
-        if path.suffix == ".onnx":
-            _read("onnx", path, None)
+        if kind in GRAPHS.values() or path.suffix in GRAPHS:
+            _read(GRAPHS.get(path.suffix, kind), path, None)
     if INDEX in names:
         check_pipeline(folder)
 
@@ -146,11 +169,19 @@ def _copy(source: Path, target: Path, tick: Tick) -> None:
 
 
 def _safetensors(source: Path, out: Path, tick: Tick) -> Finding:
-    found = recognise(read_header(source).tensors)
-    if found is None:
-        names = ", ".join(list(read_header(source).tensors)[:3])
-        raise Unsupported(f"{source.name} is sound, but of no network the studio knows ({names[:120]}).", _OTHER)
+    found = _recognised(source.name, source)
     _copy(source, out / LONE["safetensors"], tick)
+    return found
+
+
+def _recognised(name: str, file: Path) -> Finding:
+    """What a safetensors file holds, every number of it looked at. Raises IntegrityError, Unsupported."""
+    tensors = read_header(file).tensors
+    found = recognise(tensors)
+    if found is None:
+        names = ", ".join(list(tensors)[:3])
+        raise Unsupported(f"{name} is sound, but of no network the studio knows ({names[:120]}).", _OTHER)
+    refuse_nan(file)
     return found
 
 
@@ -161,10 +192,7 @@ def _torch(source: Path, out: Path, tick: Tick) -> Finding:
     pickles.refuse_globals(source.name, found)
     target = out / LONE["torch"]
     unpickle(source, target, tick)
-    kind = recognise(read_header(target).tensors)
-    if kind is None:
-        raise Unsupported(f"{source.name} is sound, but of no network the studio knows.", _OTHER)
-    return kind
+    return _recognised(source.name, target)
 
 
 def unpickle(source: Path, target: Path, tick: Tick = None) -> None:
@@ -181,40 +209,24 @@ def _ultralytics(source: Path, out: Path, tick: Tick) -> Finding:
     """A whole YOLO network: its own converter reads it as inert records and exports it to ONNX."""
     target = out / LONE["onnx"]
     child.run("studio.engines.export_yolo", source.resolve(), target, seconds=600, memory=16 * child.GB, tick=tick)
-    return onnx_finding(_read("onnx", target, tick), target.name)
+    return detectors.finding(_read("onnx", target, tick), target.name)
 
 
 def _onnx(source: Path, out: Path, tick: Tick) -> Finding:
     facts = _read("onnx", source, tick)
-    found = onnx_finding(facts, source.name)
+    if facts["bare"]:
+        raise Unsupported(f"{source.name} is a network without its weights.", "Import the folder that holds both.")
+    found = detectors.finding(facts, source.name)
     _copy(source, out / LONE["onnx"], tick)
     for name in facts["side"]:
         _copy(source.parent / safe_name(name), out / name, tick)
     return found
 
 
-def onnx_finding(facts: dict, name: str) -> Finding:
-    """Takes it for a detector where its outputs can be one; the engine chooses the layout when it loads."""
-    inputs, outputs = list(facts["inputs"].values()), facts["outputs"]
-    is_image = any(len(shape) == 4 and shape[1] in (0, 3) for shape in inputs)
-    boxes = [shape for shape in outputs.values() if len(shape) == 3]
-    named = {"logits", "pred_boxes"} <= set(outputs) or {"labels", "boxes", "scores"} <= set(outputs)
-    if not is_image or not (boxes or named) or facts["task"] not in ("", "detect"):
-        shapes = "; ".join(f"{key} {shape}" for key, shape in outputs.items())
-        raise Unsupported(
-            f"{name} is a sound ONNX network, but no detector the studio knows (outputs {shapes[:160]}).",
-            "Import a detector exported by YOLO, RT-DETR or D-FINE.",
-        )
-    options = {"file": LONE["onnx"], **({"names": facts["names"]} if facts["names"] else {})}
-    count = f" of {len(facts['names'])} classes" if facts["names"] else ""
-    return Finding("onnx-detector", "yolo", ("detect",), f"A detector{count} in ONNX.", options)
-
-
 def _gguf(source: Path, out: Path, tick: Tick) -> Finding:
     facts = _read("gguf", source, tick)
     _copy(source, out / LONE["gguf"], tick)
-    text = f"A GGUF file ({facts['arch'] or 'no architecture named'}, {', '.join(facts['types'])}). "
-    text += "It is kept and checked; this version has no engine that runs it."
+    text = f"A GGUF file ({facts['arch'] or 'no architecture named'}, {', '.join(facts['types'])})."
     return Finding("gguf", "gguf", ("generate",), text, {"file": LONE["gguf"], "arch": facts["arch"]})
 
 
@@ -241,10 +253,24 @@ def _diffusers(source: Path, out: Path, tick: Tick) -> Finding:
                 unpickle(source / name / file_name, out / name / f"{part.weights}.safetensors", tick)
             else:
                 read_header(source / name / file_name)
+        for file in sorted((out / name).glob("*.safetensors")):
+            refuse_nan(file)
+    _copy_extras(source, out, tick)
     check_pipeline(out)
     family = "sdxl" if "XL" in str(index["_class_name"]) else "sd1"
     options = {"layout": "diffusers", "family": family}
-    return Finding("pipeline", "diffusion", ("generate",), f"A {index['_class_name']}.", options)
+    return Finding("pipeline", "diffusion", ("generate",), f"A diffusers folder: {index['_class_name']}.", options)
+
+
+def _copy_extras(source: Path, out: Path, tick: Tick) -> None:
+    """What ships beside a model's parts: what it knows of itself, and graphs that take their weights from the parts."""
+    for name in BESIDE:
+        if (source / name).is_file():
+            read_json(source / name)
+            _copy(source / name, out / name, tick)
+    for file in sorted((source / BARE).glob("*.onnx")):
+        if _read("onnx", file, tick)["bare"]:
+            _copy(file, out / BARE / file.name, tick)
 
 
 def _folder(source: Path, out: Path, tick: Tick) -> Finding:
@@ -256,12 +282,27 @@ def _folder(source: Path, out: Path, tick: Tick) -> Finding:
             f"{source.name} has no {INDEX} and holds {len(files)} model files, so it is not clear what it is.",
             "Import one of the files, or the whole diffusers folder.",
         )
-    found = HANDLERS[sniff(files[0])](files[0], out, tick)
-    for name in BESIDE:
-        if (source / name).is_file():
-            read_json(source / name)
-            _copy(source / name, out / name, tick)
+    found = _lab(source, files[0], out, tick) or HANDLERS[sniff(files[0])](files[0], out, tick)
+    _copy_extras(source, out, tick)
     return found
+
+
+def _lab(source: Path, weights: Path, out: Path, tick: Tick) -> Finding | None:
+    """A model that a training of the studio exported, told by its config.json; None where it is none."""
+    if sniff(weights) != "safetensors" or not (source / "config.json").is_file():
+        return None
+    config = read_json(source / "config.json")
+    engine = next((engine for engine, wanted in LABS if _fits(config, wanted)), None)
+    if engine is None:
+        return None
+    read_header(weights)
+    refuse_nan(weights)
+    _copy(weights, out / weights.name, tick)
+    return Finding(f"lab-{engine}", engine, ("explore",), "A model for the labs.")
+
+
+def _fits(config: dict[str, Any], wanted: dict[str, str | None]) -> bool:
+    return all(name in config and value in (None, config[name]) for name, value in wanted.items())
 
 
 def _refuse_links(folder: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from studio.errors import IntegrityError, UnsafeFile, Unsupported
+from studio.errors import IntegrityError, UnsafeFile
 from studio.weights.hubcache import safe_name
 
 MAX_PICKLE = 16 * 2**20  # bytes of opcodes; tensors are not part of them
@@ -21,7 +21,7 @@ ALLOWED = re.compile(
     r"""(collections\.OrderedDict | (__builtin__|builtins)\.(set|frozenset|list|dict|tuple|int|float|bool|str|bytes)
       | torch\.(Float|Half|BFloat16|Double|Long|Int|Short|Char|Byte|Bool)Storage
       | torch\.(float16|bfloat16|float32|float64|int64|int32|int16|int8|uint8|bool|Size|device|Tensor)
-      | torch\.nn\.parameter\.Parameter | torch\.storage\.UntypedStorage
+      | torch\.nn\.parameter\.Parameter | torch\.nn\.modules\.container\.ParameterDict | torch\.storage\.UntypedStorage
       | torch\._utils\._rebuild_(tensor|tensor_v2|parameter))""",
     re.VERBOSE,
 )
@@ -29,7 +29,7 @@ _ARCHIVE_NAMES = re.compile(
     r"(data\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id)?|data/\d*)"
 )
 _TORCHSCRIPT = re.compile(r"(code/|constants\.pkl|constants/)")
-_OLD_YOLO = re.compile(r"models\.(yolo|common|experimental)\.")
+_DETECTORS = ("ultralytics.", "models.yolo.")
 
 
 def globals_of(data: bytes) -> set[str]:
@@ -82,15 +82,10 @@ def _track(name: str, argument: Any, strings: list[str], memo: dict[int, str]) -
 
 
 def refuse_globals(name: str, found: set[str]) -> None:
-    """Raises UnsafeFile naming the first import that no file of plain weights needs; Unsupported for old detectors."""
+    """Raises UnsafeFile naming the first import that no file of plain weights needs."""
     strange = sorted(item for item in found if not ALLOWED.fullmatch(item))
     if not strange:
         return
-    if any(_OLD_YOLO.match(item) for item in strange):
-        raise Unsupported(
-            f"{name} was made by the old yolov5 repository, whose classes are not on this device.",
-            "Export it to ONNX there and import that, or use a YOLO11 model.",
-        )
     raise UnsafeFile(
         f"{name} would run {strange[0]!r} when it is opened, so it was not opened.",
         "Use the .safetensors or .onnx version of this model.",
@@ -99,7 +94,15 @@ def refuse_globals(name: str, found: set[str]) -> None:
 
 def is_detector(found: set[str]) -> bool:
     """Whether these are the classes of a whole YOLO network, which has a converter of its own."""
-    return any(item.startswith("ultralytics.") for item in found)
+    return any(item.startswith(_DETECTORS) for item in found)
+
+
+def reason(error: BaseException) -> str:
+    """Why the restricted unpickler of torch gave up, without its advice to load the file unrestricted."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    found = re.search(r"(?:WeightsUnpickler error|weights_only error):\s*(.+)", text)
+    line = found[1] if found is not None else next(iter(text.splitlines()), type(error).__name__)
+    return line.split(", but got")[0][:200].rstrip(".")
 
 
 def is_archive(path: Path) -> bool:

@@ -24,14 +24,16 @@ PIPELINES = {
 
 
 class Part(NamedTuple):
-    """What a class needs in its folder: every file of `files`, and weights called `weights` where that is given."""
+    """What a class needs in its folder: all files of one of the `ways`, and weights called `weights` where that is
+    given."""
 
-    files: tuple[str, ...]
+    ways: tuple[tuple[str, ...], ...]
     weights: str = ""
 
 
-_DIFFUSERS = Part(("config.json",), "diffusion_pytorch_model")
-_TRANSFORMERS = Part(("config.json",), "model")
+_DIFFUSERS = Part((("config.json",),), "diffusion_pytorch_model")
+_TRANSFORMERS = Part((("config.json",),), "model")
+_TOKENIZER = Part((("tokenizer.json",), ("vocab.json", "merges.txt")))
 _SCHEDULERS = (
     "DDIM DDPM DEISMultistep DPMSolverMultistep DPMSolverSinglestep EDMEuler EulerAncestralDiscrete EulerDiscrete "
     "FlowMatchEulerDiscrete HeunDiscrete KDPM2AncestralDiscrete KDPM2Discrete LCM LMSDiscrete PNDM TCD UniPCMultistep"
@@ -44,12 +46,12 @@ PARTS: dict[tuple[str, str], Part] = {
     ("transformers", "CLIPTextModelWithProjection"): _TRANSFORMERS,
     ("transformers", "CLIPVisionModelWithProjection"): _TRANSFORMERS,
     ("stable_diffusion", "StableDiffusionSafetyChecker"): _TRANSFORMERS,
-    ("transformers", "CLIPTokenizer"): Part(("vocab.json", "merges.txt")),
-    ("transformers", "CLIPTokenizerFast"): Part(()),
-    ("transformers", "PreTrainedTokenizerFast"): Part(("tokenizer.json",)),
-    ("transformers", "CLIPFeatureExtractor"): Part(("preprocessor_config.json",)),
-    ("transformers", "CLIPImageProcessor"): Part(("preprocessor_config.json",)),
-    **{("diffusers", f"{name}Scheduler"): Part(("scheduler_config.json",)) for name in _SCHEDULERS.split()},
+    ("transformers", "CLIPTokenizer"): _TOKENIZER,
+    ("transformers", "CLIPTokenizerFast"): _TOKENIZER,
+    ("transformers", "PreTrainedTokenizerFast"): Part((("tokenizer.json",),)),
+    ("transformers", "CLIPFeatureExtractor"): Part((("preprocessor_config.json",),)),
+    ("transformers", "CLIPImageProcessor"): Part((("preprocessor_config.json",),)),
+    **{("diffusers", f"{name}Scheduler"): Part((("scheduler_config.json",),)) for name in _SCHEDULERS.split()},
 }
 OPTIONAL = {"safety_checker", "feature_extractor", "image_encoder"}  # the engine passes None where they are not there
 _SINGLE_TAIL, _LIST_TAIL = (".safetensors", ".fp16.safetensors"), (".safetensors.index.json",)
@@ -66,9 +68,10 @@ def check_pipeline(folder: Path, pickles: bool = False) -> dict[str, str]:
         IntegrityError: a part has no weights or no configuration; names the missing file.
     """
     index = read_json(folder / INDEX)
-    if index.get("_class_name") not in PIPELINES:
+    asked = index.get("_class_name")
+    if not isinstance(asked, str) or asked not in PIPELINES:
         raise UnsafeFile(
-            f"{INDEX} asks for the pipeline {str(index.get('_class_name'))[:60]!r}, which is not on the list.",
+            f"{INDEX} asks for the pipeline {str(asked)[:60]!r}, which is not on the list.",
             f"The studio runs: {', '.join(sorted(PIPELINES))}.",
         )
     parts = {}
@@ -109,22 +112,22 @@ def _check_part(folder: Path, name: str, value: list[Any], pickles: bool) -> str
             f"{INDEX} names {'.'.join(kind)[:80]!r} for {name}, which is not on the list.", "Use another version of it."
         )
     here, part = folder / name, PARTS[kind]
-    if name in OPTIONAL and not (part.weights and weights_of(here, part, pickles)) and not _has_all(here, part):
+    is_whole = bool(weights_of(here, part, pickles)) if part.weights else any(_has(here, way) for way in part.ways)
+    if name in OPTIONAL and not is_whole:
         return ""
-    for file in part.files:
+    way = next((way for way in part.ways if _has(here, way)), part.ways[-1])
+    for file in way:
         if not (here / file).is_file():
             raise IntegrityError(f"{name}/{file} is missing.", "Copy or download the whole folder.")
         if file.endswith(".json"):
             _refuse_code(here / file)
-    if part.weights and not weights_of(here, part, pickles):
-        if name in OPTIONAL:
-            return ""
+    if not is_whole:
         raise IntegrityError(f"{name}/{part.weights}.safetensors is missing.", "Copy or download the whole folder.")
     return kind[1]
 
 
-def _has_all(folder: Path, part: Part) -> bool:
-    return not part.weights and all((folder / file).is_file() for file in part.files)
+def _has(folder: Path, files: tuple[str, ...]) -> bool:
+    return all((folder / file).is_file() for file in files)
 
 
 def _refuse_code(path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from studio.intake.safeheader import Tensor
+from studio.ops import lora
 
 Tensors = Mapping[str, Tensor]
 
@@ -30,9 +32,7 @@ class Finding:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-_KEPT = " It is kept and checked; this version has no engine that runs it."
 _SAM_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-_CROSS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}  # width of the text the attention looks at
 
 
 def recognise(tensors: Tensors) -> Finding | None:
@@ -65,10 +65,10 @@ def _sam(tensors: Tensors) -> Finding | None:
         return None
     if "image_encoder.patch_embed.seq.0.c.weight" in tensors:
         return _sam_of("mobile", "MobileSAM")
-    patch = tensors.get("image_encoder.patch_embed.proj.weight")
-    if patch is None or len(patch.shape) != 4 or _has(tensors, ".layers.0.0.weight"):  # EfficientSAM nests its layers
+    if _has(tensors, ".layers.0.0.weight"):  # EfficientSAM nests its layers
         return None
-    name = _SAM_WIDTHS.get(patch.shape[0], "")
+    patch = tensors.get("image_encoder.patch_embed.proj.weight")
+    name = _SAM_WIDTHS.get(patch.shape[0], "") if patch is not None and len(patch.shape) == 4 else ""
     return _sam_of(name, f"Segment Anything ({name or 'of a size of its own'})")
 
 
@@ -81,46 +81,40 @@ def _sam_of(name: str, title: str) -> Finding:
 def _sam2(tensors: Tensors) -> Finding | None:
     if not _has(tensors, "sam_mask_decoder.", "image_encoder.trunk."):
         return None
-    return Finding("sam2", "sam2", ("segment",), "Segment Anything 2." + _KEPT, {"file": "model.safetensors"})
+    return Finding("sam2", "sam2", ("segment",), "Segment Anything 2.", {"file": "model.safetensors"})
 
 
 def _efficient_sam(tensors: Tensors) -> Finding | None:
     if not _has(tensors, "image_encoder.", "mask_decoder.", "prompt_encoder."):
         return None
-    return Finding("efficientsam", "efficientsam", ("segment",), "A SAM relative." + _KEPT, {})
+    return Finding("efficientsam", "efficientsam", ("segment",), "A SAM relative.", {})
 
 
 def _lora(tensors: Tensors) -> Finding | None:
-    down = [name for name in tensors if _is_lora_down(name)]
-    if not down:
+    """Raises Unsupported for a relative of LoRA, which it names."""
+    patterns = (*lora.LAYOUTS.values(), *lora.OTHERS.values())
+    if not any(pattern.search(name) for name in tensors for pattern in patterns):
         return None
-    cross = {tensors[name].shape[-1] for name in down if "attn2" in name and ("to_k" in name or "to_v" in name)}
-    base = next((_CROSS[width] for width in sorted(cross) if width in _CROSS), None)
-    cloneofsimo = any(name.startswith(("unet:", "text_encoder:")) for name in down)
-    if cloneofsimo and base is None:
-        base = "SD 1.x" if any(tensors[name].shape[-1] == 768 for name in down) else None
-    layout = "cloneofsimo" if cloneofsimo else "kohya" if _has(tensors, "lora_unet_") else "diffusers"
-    rank = min(min(tensors[name].shape) for name in down if tensors[name].shape)
-    text = f"A LoRA for {base or 'an unknown base'} in {layout} layout, rank {rank}: for a card's options.lora."
-    options = {"base": base or "", "layout": layout, "rank": rank, "file": "model.safetensors"}
+    facts = lora.identify({name: tensor.shape for name, tensor in tensors.items()})
+    text = f"A LoRA for {facts.base or 'an unknown base'}, rank {facts.rank}, in the layout of {facts.layout}"
+    text += f", with the words {', '.join(facts.tokens)}." if facts.tokens else "."
+    options = {"base": facts.base, "layout": facts.layout, "rank": facts.ranks[1], "file": "model.safetensors"}
     return Finding("lora", "lora", ("generate",), text, options)
 
 
-def _is_lora_down(name: str) -> bool:
-    return any(part in name for part in (".lora_A.", ".lora_down.", ".lora.down.", "_lora.down.")) or (
-        name.startswith(("unet:", "text_encoder:")) and name.endswith(":down")
-    )
-
-
 def _textual_inversion(tensors: Tensors) -> Finding | None:
-    is_token = all(name.startswith("<") or name == "emb_params" for name in tensors)
+    """Of diffusers ("<word>"), of A1111 ("*", or "emb_params" in safetensors), for SDXL ("clip_l" and "clip_g")."""
+    is_token = all(re.fullmatch(r"<[^<>]+>|\*|emb_params|clip_[lg]", name) for name in tensors)
     if not is_token or len(tensors) > 16:
         return None
-    width = next(iter(tensors.values())).shape[-1:]
-    base = _CROSS.get(width[0], "an unknown base") if width else "an unknown base"
-    text = f"A textual inversion for {base}: {', '.join(list(tensors)[:4])}."
-    options = {"base": base, "tokens": [name for name in tensors if name.startswith("<")], "file": "model.safetensors"}
-    return Finding("textual-inversion", "textual-inversion", ("generate",), text + _KEPT, options)
+    shape = next(iter(tensors.values())).shape
+    base = "SDXL" if "clip_g" in tensors else lora.BASES.get(shape[-1] if shape else 0, "an unknown base")
+    words = [name for name in tensors if name.startswith("<")]
+    count = shape[0] if len(shape) == 2 else 1
+    text = f"A textual inversion for {base}, {count} vector{'s' * (count != 1)}"
+    text += f": {', '.join(words[:4])}." if words else "."
+    options = {"base": base, "tokens": words, "file": "model.safetensors"}
+    return Finding("textual-inversion", "textual-inversion", ("generate",), text, options)
 
 
 def _taesd(tensors: Tensors) -> Finding | None:
@@ -128,9 +122,7 @@ def _taesd(tensors: Tensors) -> Finding | None:
     first = next((t for name, t in tensors.items() if name.split(".layers.")[-1] == "1.weight"), None)
     if "3.conv.0.weight" not in plain or first is None or len(first.shape) != 4 or first.shape[0] != 64:
         return None
-    text = (
-        f"A tiny autoencoder (TAESD) for latents of {first.shape[1]} channels; its file goes into options.tiny_decoder."
-    )
+    text = f"A tiny decoder (TAESD) for latents of {first.shape[1]} channels."
     return Finding("taesd", "taesd", ("generate",), text, {"file": "model.safetensors"})
 
 
@@ -138,7 +130,7 @@ def _component(tensors: Tensors) -> Finding | None:
     for name, parts in COMPONENTS.items():
         if _has(tensors, *parts):
             text = f"A {name} of a diffusers pipeline, without the other parts."
-            return Finding(f"component-{name}", "component", ("generate",), text + _KEPT, {"part": name})
+            return Finding(f"component-{name}", "component", ("generate",), text, {"part": name})
     return None
 
 
@@ -147,7 +139,7 @@ def _srvgg(tensors: Tensors) -> Finding | None:
     if first is None or len(first.shape) != 4 or first.shape[1] != 3 or "body.1.weight" not in tensors:
         return None
     options = {"arch": "srvgg", "file": "model.safetensors"}
-    return Finding("realesrgan", "upscale", ("enhance",), "A Real-ESRGAN upscaler (SRVGG)." + _KEPT, options)
+    return Finding("realesrgan", "upscale", ("enhance",), "A Real-ESRGAN upscaler (SRVGG).", options)
 
 
 COMPONENTS: dict[str, tuple[str, ...]] = {

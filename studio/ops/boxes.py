@@ -44,8 +44,9 @@ class Fit:
         return np.array([self.left, self.top, self.left, self.top], np.float64)
 
 
-def letterbox(source: tuple[int, int], target: tuple[int, int], stride: int = 0) -> Fit:
-    """The largest placement that keeps the aspect ratio, centred. Sizes are (height, width), all at least 1.
+def letterbox(source: tuple[int, int], target: tuple[int, int], stride: int = 0, *, corner: bool = False) -> Fit:
+    """The largest placement that keeps the aspect ratio, centred or in the top left corner. Sizes are (height, width),
+    all at least 1.
 
     With `stride` > 0 the input is cut to the smallest multiple of it that holds the picture ("rectangular" inference):
     a 4:3 picture then costs three quarters of a square one.
@@ -54,6 +55,8 @@ def letterbox(source: tuple[int, int], target: tuple[int, int], stride: int = 0)
     inner = max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
     if stride > 0:
         target = tuple(-(-side // stride) * stride for side in inner)  # type: ignore[assignment]
+    if corner:
+        return Fit(source, target, inner, left=0, top=0)
     # The odd pixel of padding goes to the bottom and right, as in the letterbox the YOLO weights were trained with.
     return Fit(source, target, inner, left=(target[1] - inner[1]) // 2, top=(target[0] - inner[0]) // 2)
 

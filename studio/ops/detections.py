@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -16,15 +17,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from studio.errors import InvalidTask
 
+Colour = tuple[int, int, int]
 Data = Mapping[str, Any]  # as `studio.engines.base.Result.data` documents it for Detect
 
 # Twenty hues that stay apart on photographs, in the order of the hash.
-PALETTE = (
-    (230, 57, 70), (29, 112, 184), (46, 160, 67), (244, 162, 39), (131, 56, 236),
-    (0, 180, 170), (255, 0, 110), (120, 94, 52), (100, 181, 246), (175, 214, 60),
-    (251, 86, 7), (58, 12, 163), (0, 109, 91), (255, 209, 102), (188, 80, 144),
-    (66, 135, 120), (255, 143, 163), (85, 98, 112), (0, 150, 255), (150, 30, 30),
+PALETTE: tuple[Colour, ...] = (
+    (230, 57, 70), (45, 125, 210), (46, 160, 67), (244, 162, 39), (145, 85, 240), (0, 180, 170), (255, 20, 130),
+    (160, 110, 60), (90, 190, 250), (165, 200, 50), (250, 100, 20), (190, 85, 150), (255, 150, 170), (125, 140, 160),
 )  # fmt: skip
+"""RGB. None is lost on a dark page or on a light one."""
+ALIKE = 100.0
+"""Colours nearer than this, by Riemersma's weighted distance, are not given to two classes of one picture."""
 
 
 def detect_data(
@@ -125,9 +128,31 @@ def to_voc(data: Data, picture: str = "") -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def colour(label: str) -> tuple[int, int, int]:
-    """RGB of a class; the same name has the same colour everywhere, in every run."""
-    return PALETTE[zlib.crc32(label.encode("utf-8")) % len(PALETTE)]
+def colours(labels: Iterable[str]) -> dict[str, Colour]:
+    """RGB of the classes of one picture, no two alike as long as the palette lasts.
+
+    A class has its own colour, the same in every picture, unless one before it in the picture is too like it; then it
+    has the one that is farthest from all before.
+    """
+    found: dict[str, Colour] = {}
+    for label in dict.fromkeys(labels):
+        own = PALETTE[zlib.crc32(label.encode("utf-8")) % len(PALETTE)]
+        free = [one for one in PALETTE if one not in found.values()]
+        if found and free and _room(own, found.values()) < ALIKE:
+            own = max(free, key=lambda one: _room(one, found.values()))
+        found[label] = own
+    return found
+
+
+def _room(one: Colour, others: Iterable[Colour]) -> float:
+    """Distance to the nearest of the others, weighted as eyes see it (T. Riemersma, "Colour metric", 2019)."""
+
+    def distance(other: Colour) -> float:
+        mean = (one[0] + other[0]) / 2
+        red, green, blue = (a - b for a, b in zip(one, other, strict=True))
+        return math.sqrt((2 + mean / 256) * red**2 + 4 * green**2 + (2 + (255 - mean) / 256) * blue**2)
+
+    return min(distance(other) for other in others)
 
 
 def draw(
@@ -143,8 +168,9 @@ def draw(
     letters = max(10, round(min(min(image.shape[:2]) / 32, _usual_height(data) / 3)))
     font = ImageFont.load_default(letters) if font_file is None else ImageFont.truetype(str(font_file), letters)
     rows = list(zip(_rows(data), data.get("texts") or [""] * len(data["boxes"]), strict=True))
+    inks = colours(data["labels"])
     for ((x1, y1, x2, y2), score, label), text in reversed(rows):
-        ink = colour(label)
+        ink = inks[label]
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=ink, width=line)
         words = [label, f"{score:.2f}" if with_scores else "", text[:40]]
         _write(pen, (x1, y1), " ".join(word for word in words if word), ink, font, canvas.size)

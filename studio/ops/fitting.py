@@ -44,8 +44,10 @@ def fit_mask(mask: Pixels, start: Pixels, width: int, height: int) -> NDArray[np
 
 
 def crop_note(start: Pixels, width: int, height: int) -> list[str]:
-    ratio = (start.shape[1] / start.shape[0]) / (width / height)
-    kept = min(ratio, 1 / ratio)
-    return (
-        [f"The picture was cut to {width}×{height}; {1 - kept:.0%} at its edges were left out."] if kept < 0.95 else []
-    )
+    """What to say where a good part of the start picture is cut away by `cover`."""
+    tall, wide = start.shape[:2]
+    scale = min(wide / width, tall / height)
+    used = round(width * scale), round(height * scale)
+    if used[0] * used[1] >= 0.95 * wide * tall:
+        return []
+    return [f"Only the middle {used[0]} × {used[1]} of the {wide} × {tall} picture was used."]

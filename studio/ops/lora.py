@@ -60,19 +60,21 @@ class Lora:
         """The family of models it is for, "" where the file does not tell."""
         return BASES.get(self.context, "")
 
-    def __str__(self) -> str:
+    @property
+    def rank(self) -> str:
+        """ "4", or "4 to 16" where layers differ."""
         low, high = self.ranks
-        rank = str(low) if low == high else f"{low} to {high}"
-        return f"{self.base} LoRA, rank {rank}".strip()
+        return str(low) if low == high else f"{low} to {high}"
+
+    def __str__(self) -> str:
+        return f"{self.base} LoRA, rank {self.rank}".strip()
 
 
 def identify(shapes: Shapes) -> Lora:
     """The facts about a LoRA. Raises Unsupported naming what it is instead, where it is not one that can be used."""
     for name, pattern in OTHERS.items():
         if any(pattern.search(key) for key in shapes):
-            raise Unsupported(
-                f"This is a {name} file, a relative of LoRA.", "Only plain LoRA files can be applied here."
-            )
+            raise Unsupported(f"This is a {name} file, a relative of LoRA.", "Get it as a plain LoRA.")
     layout = next((name for name, pattern in LAYOUTS.items() if any(pattern.match(key) for key in shapes)), "")
     if not layout:
         raise Unsupported("This file is not a LoRA.", "Choose a LoRA for Stable Diffusion as a .safetensors file.")

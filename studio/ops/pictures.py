@@ -20,6 +20,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 10_000
+MAX_TEXT = 20_000  # letters of one text chunk
+MAX_TEXTS = 32
 
 _CHOOSE = "Choose a PNG, JPEG, WebP, GIF or BMP picture."
 # What Pillow and the codecs beneath it raise on broken or hostile files.
@@ -37,6 +39,8 @@ _BROKEN = (
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """First frame of the file as RGB uint8 (H, W, 3): EXIF orientation applied, transparency laid on white.
+
+    A JPEG larger than the limits comes scaled down to a half, a quarter or an eighth.
 
     Raises:
         InvalidImage: not a picture, truncated, or larger than the limits above.
@@ -58,14 +62,25 @@ def decode_mask(data: bytes) -> NDArray[np.bool_]:
     return np.asarray(image.convert("L")) > 127
 
 
+def pixels_of(head: bytes) -> int:
+    """Width × height by the beginning of a file; 0 where it does not say."""
+    try:
+        with Image.open(io.BytesIO(head), formats=FORMATS) as image:
+            return image.width * image.height
+    except _BROKEN:
+        return 0
+
+
 def read_text(data: bytes) -> dict[str, str]:
-    """Text chunks of a PNG ("parameters" is where generators keep their settings); empty for anything else."""
+    """Text chunks of a PNG ("parameters" is where generators keep their settings), MAX_TEXT letters of each at most;
+    empty for anything else. No pixel is decoded, so what stands behind them is not read.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.load()
-            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
+            texts = {key: value for key, value in image.info.items() if isinstance(value, str)}
     except _BROKEN:
         return {}
+    return {str(key)[:80]: str(value)[:MAX_TEXT] for key, value in list(texts.items())[:MAX_TEXTS]}
 
 
 def encode_png(picture: NDArray[np.generic], text: Mapping[str, str] | None = None) -> bytes:
@@ -104,6 +119,7 @@ def _load(data: bytes) -> Image.Image:
         raise InvalidImage("The picture opens to far more pixels than fit.", "Scale it down and try again.") from error
     except _BROKEN as error:
         raise InvalidImage("This file is not a picture the studio can read.", _CHOOSE) from error
+    _shrink(image)
     _check_size(*image.size)
     try:
         image.seek(0)
@@ -114,8 +130,20 @@ def _load(data: bytes) -> Image.Image:
     return _to_8_bit(image)
 
 
+def _shrink(image: Image.Image) -> None:
+    """Has a JPEG that is too large (phones make 50 megapixels) decoded at a half, a quarter or an eighth of its size,
+    for which its decoder needs no more memory than the small picture."""
+    if image.format == "JPEG":
+        scale = next((n for n in (1, 2, 4) if _fits(*(-(-side // n) for side in image.size))), 8)
+        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+
+
+def _fits(width: int, height: int) -> bool:
+    return width * height <= MAX_PIXELS and max(width, height) <= MAX_SIDE
+
+
 def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    if not _fits(width, height):
         raise InvalidImage(
             f"The picture is {width} × {height} px, which is more than the studio opens.",
             f"Scale it down to at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} px a side.",

@@ -30,6 +30,8 @@ BOXED = -1.0
 """Logits above this are the start of a cut in a box, which says by itself how far the thing reaches."""
 CLICK = 2
 """Radius in px of what a click decides for good."""
+LOST = 0.1
+"""A cut that keeps less than this share of the mask it began with has lost the thing and is not believed."""
 
 
 def cut_out(
@@ -56,6 +58,8 @@ def to_edges(
 ) -> Mask:
     """The mask bool (H, W) as the edges of `picture` uint8 (H, W, 3) suggest it; as it was where they say nothing.
 
+    In a box it is never empty: where the mask marks nothing, the cut starts from the whole box.
+
     Args:
         box: xyxy px; nothing outside of it belongs to the thing. Without it the cut may leave the mask by SLACK, and
             only what hangs together with a positive click stays.
@@ -65,7 +69,12 @@ def to_edges(
     clicks = np.zeros((0, 2), np.float32) if clicks is None else clicks
     labels = np.ones(len(clicks), np.int64) if labels is None else labels
     on = clicks[labels == 1]
-    start = touching(mask, on) if box is None else mask & _filled(_rounded(box, mask.shape), mask.shape)
+    if box is None:
+        start = touching(mask, on)
+    else:
+        inside = _filled(_rounded(box, mask.shape), mask.shape)
+        start = mask & inside
+        start = inside if is_degenerate(start) else start  # the box alone says where the thing is
     if not start.any():
         return start
     frame = _grown(start) if box is None else _rounded(box, mask.shape)
@@ -87,7 +96,12 @@ def to_edges(
     cut[y1:y2, x1:x2] = cv2.resize(found, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR) > 0.5
     if box is None:
         cut = touching(cut, on)
-    return cut if cut.any() else start
+    return start if is_degenerate(cut) or cut.sum() < LOST * start.sum() else cut
+
+
+def is_degenerate(mask: Mask) -> bool:
+    """Whether a mask shows nothing that could be meant: no pixel, or one of many."""
+    return int(mask.sum()) <= min(1, mask.size - 1)
 
 
 def touching(mask: Mask, clicks: NDArray[np.float32]) -> Mask:

@@ -39,6 +39,7 @@ class Settings:
         shapes: fixed input shapes by name; a runtime that gains from them compiles for these only.
         accelerator: "auto" takes a GPU where this runtime finds one, "cpu" never does.
         key: tells networks apart that come from one file with several weights, for the cache.
+        precision: what floats are computed in, "fp32" or "bf16"; a runtime left to itself takes what is quickest here.
         repeats: input shapes that come twice in a row for which a network with free sides is compiled besides, at
             most so many at once, by a runtime that gains from it (OpenVINO does, ONNX Runtime does not); 0 for none.
     """
@@ -48,6 +49,7 @@ class Settings:
     shapes: Mapping[str, tuple[int, ...]] | None = None
     accelerator: str = "cpu"
     key: str = ""
+    precision: str = "fp32"
     repeats: int = 0
 
 
@@ -61,6 +63,9 @@ class Session(Protocol):
     def run(self, feed: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. Raises Unsupported for inputs that do not fit, OutOfMemory."""
 
+    def rest(self) -> None:
+        """Lets go of what runs need in between, where the runtime can; the next run gets it anew."""
+
     def close(self) -> None:
         """Lets go of the weights."""
 
@@ -72,7 +77,8 @@ class Runtime(Protocol):
     def load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None = None) -> Session:
         """A network from its file, or from what `data` gives where the file is only its graph.
 
-        Raises IntegrityError for a broken file, Unsupported for an operator this runtime lacks, OutOfMemory.
+        Raises IntegrityError for a broken file, Unsupported for an operator or a precision that this runtime lacks
+        here, OutOfMemory.
         """
 
 

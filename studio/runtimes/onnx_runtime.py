@@ -59,6 +59,9 @@ class OnnxSession:
             raise run_error(self._file, error) from error
         return dict(zip((port.name for port in self.outputs), values, strict=True))
 
+    def rest(self) -> None:
+        """Its arena is kept: getting it anew would cost more than it saves."""
+
     def close(self) -> None:
         del self._session
 
@@ -69,6 +72,8 @@ class OnnxRuntime:
 
     def load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None = None) -> OnnxSession:
         """See `Runtime.load`. The graph, optimised once, is kept in `settings.cache` and read from there next time."""
+        if settings.precision != "fp32":
+            raise Unsupported(f"ONNX Runtime does not compute in {settings.precision} here.", "Choose fp32.")
         cached = _cached(file, settings)
         is_known = cached is not None and cached.is_file()
         options = _options(settings)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from studio.errors import IntegrityError, OutOfMemory, StudioError, Unsupported
 from studio.runtimes.base import Arrays, Port, Session, Settings, first_line, is_out_of_memory
+from studio.runtimes.pages import given_back
 from studio.runtimes.repeats import RepeatSession, Shapes
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # precision -> OpenVINO's name of it
 
 
 def library() -> Any:
@@ -28,8 +32,9 @@ def library() -> Any:
 class OpenvinoSession:
     """A compiled network. Inputs are cast to what it declares; outputs are copies."""
 
-    def __init__(self, compiled: Any, file: Path) -> None:
+    def __init__(self, compiled: Any, file: Path, weights: Path | None = None) -> None:
         self._compiled = compiled
+        self._weights = weights
         self._request = compiled.create_infer_request()
         self._file = file
         self.inputs = tuple(_port(item) for item in compiled.inputs)
@@ -39,11 +44,16 @@ class OpenvinoSession:
 
     def run(self, feed: Arrays) -> dict[str, NDArray[Any]]:
         arrays = {name: np.asarray(value, self._dtypes.get(name)) for name, value in feed.items()}
+        weights, self._weights = self._weights, None
         try:
-            found = self._request.infer(arrays)
+            with given_back(weights) if weights is not None else nullcontext():  # the first run copies them
+                found = self._request.infer(arrays)
         except (RuntimeError, ValueError, KeyError) as error:
             raise _failed(self._file, error) from error
         return {port.name: np.array(found[i]) for i, port in enumerate(self.outputs)}
+
+    def rest(self) -> None:
+        self._compiled.release_memory()
 
     def close(self) -> None:
         del self._request, self._compiled
@@ -70,24 +80,46 @@ class OpenvinoRuntime:
     def _load(self, file: Path, settings: Settings, data: Callable[[], bytes] | None) -> OpenvinoSession:
         ov = library()
         core = ov.Core()
-        if not file.is_file() or (file.suffix == ".xml" and not file.with_suffix(".bin").is_file()):
+        weights = file.with_name(file.name.partition(".")[0] + ".bin") if ".xml" in file.suffixes else None
+        if not file.is_file() or (weights is not None and not weights.is_file()):
             raise IntegrityError(f"{file.name} or its .bin is missing.", "Convert the model again.")
         try:
-            model = core.read_model(str(file)) if data is None else core.read_model(data())
+            if data is None:
+                model = core.read_model(str(file))
+            elif weights is None:
+                model = core.read_model(data())
+            else:
+                model = core.read_model(data(), ov.Tensor(np.fromfile(weights, np.uint8)))
         except RuntimeError as error:
             raise _unreadable(file, error) from error
         try:
             if settings.shapes:
                 model.reshape({name: list(shape) for name, shape in settings.shapes.items()})
-            compiled = core.compile_model(model, _place(core, settings), _properties(settings))
+            place = _place(core, settings)
+            hint = hint_of(settings.precision, core.get_property(place, "OPTIMIZATION_CAPABILITIES"))
+            with given_back(weights) if weights is not None else nullcontext():
+                compiled = core.compile_model(model, place, _properties(settings, hint))
         except RuntimeError as error:
             raise _failed(file, error) from error
         del model  # the compiled network holds the weights; the graph would hold them a second time
-        return OpenvinoSession(compiled, file)
+        return OpenvinoSession(compiled, file, weights)
 
 
-def _properties(settings: Settings) -> dict[str, Any]:
+def hint_of(precision: str, capabilities: Collection[str]) -> str:
+    """The precision to ask for by name: without it OpenVINO computes fp32 in bf16 wherever the processor can.
+
+    Args:
+        capabilities: of the device, as OpenVINO tells them ("FP32", "BF16", "INT8", ...).
+    Raises Unsupported where the device lacks that arithmetic.
+    """
+    if precision not in HINTS or precision not in ("fp32", *(name.lower() for name in capabilities)):
+        raise Unsupported(f"OpenVINO does not compute in {precision} on this processor.", "Choose fp32.")
+    return HINTS[precision]
+
+
+def _properties(settings: Settings, hint: str) -> dict[str, Any]:
     properties: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": max(1, settings.threads),
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
@@ -95,8 +127,9 @@ def _properties(settings: Settings) -> dict[str, Any]:
     }
     if settings.cache is not None:
         try:
-            settings.cache.mkdir(parents=True, exist_ok=True)
-            properties |= {"CACHE_DIR": str(settings.cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
+            cache = settings.cache / hint
+            cache.mkdir(parents=True, exist_ok=True)
+            properties |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
         except OSError:
             pass  # a cache that cannot be written is only slower
     return properties

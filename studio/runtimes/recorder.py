@@ -38,6 +38,9 @@ class RecordingSession:
         self._count += 1
         return self._inner.run(feed)
 
+    def rest(self) -> None:
+        self._inner.rest()
+
     def close(self) -> None:
         self._inner.close()
 

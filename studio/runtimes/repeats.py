@@ -50,6 +50,10 @@ class RepeatSession:
                 self._let_go(self._fixed.popitem(last=False)[1])
         return self._fixed.get(key, self._free).run(feed)
 
+    def rest(self) -> None:
+        for session in {id(one): one for one in (self._free, *self._fixed.values())}.values():
+            session.rest()
+
     def close(self) -> None:
         for session in self._fixed.values():
             self._let_go(session)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from studio.cards import Card
 from studio.errors import IntegrityError, OutOfMemory, Unsupported
@@ -23,8 +24,37 @@ SUFFIX = ".torch.json"
 BUILDER = "studio.engines.torch_parts"  # found by name, as engines are
 
 
+def compute_in_bf16(module: nn.Module) -> None:
+    """Turns a module's weights into bf16, in place; what goes in and comes out stays as it is around it.
+
+    Numbers without a picture's axes (time steps: 981 would become 980) go in untouched.
+    """
+
+    def before(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+        return tuple(_as_bf16(one) for one in args), {name: _as_bf16(one) for name, one in named.items()}
+
+    module.to(torch.bfloat16)
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(lambda module, args, answer: _as_fp32(answer))
+
+
+def _as_bf16(value: Any) -> Any:
+    is_picture = isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1
+    return value.to(torch.bfloat16) if is_picture else value
+
+
+def _as_fp32(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):  # what transformers and diffusers answer with is one
+        for name, one in value.items():
+            value[name] = _as_fp32(one)
+        return value
+    return tuple(_as_fp32(one) for one in value) if isinstance(value, tuple) else value
+
+
 class TorchSession:
-    """A module in memory, float32, on the CPU."""
+    """A module in memory, on the CPU."""
 
     def __init__(self, module: Any, file: Path) -> None:
         self._part = module
@@ -44,6 +74,9 @@ class TorchSession:
             raise Unsupported(f"{self._file.name} stopped on torch: {first_line(error)}.", "") from error
         values = found if isinstance(found, tuple) else (found,)
         return {name: value.numpy() for name, value in zip(self._part.outputs, values, strict=True)}
+
+    def rest(self) -> None:
+        """torch lets go by itself."""
 
     def close(self) -> None:
         del self._part
@@ -65,6 +98,8 @@ class TorchRuntime:
         part = torch_parts.build(card, folder, name)
         if facts.get("weights"):
             torch_parts.replace_weights(part, file.parent / str(facts["weights"]))
+        if settings.precision == "bf16":
+            compute_in_bf16(part.module)
         return TorchSession(part, file)
 
 

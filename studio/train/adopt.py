@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from studio.cards import Card, Source
 from studio.errors import IntegrityError
 from studio.intake.convert import discard
-from studio.tasks import Train
+from studio.tasks import Train, make_task
 from studio.train.recipe import Recipe
 from studio.train.runs import Run
 from studio.weights.store import Store
@@ -51,18 +51,12 @@ def record(task: Train, recipe: Recipe, owner: str) -> dict[str, Any]:
     }
 
 
-def task_of(run: Run) -> Train:
-    """The task that goes on with a run."""
-    return Train(
-        recipe=run.recipe,
-        run=run.id,
-        steps=run.steps,
-        minutes=run.minutes,
-        data=run.data,
-        options=run.options,
-        seed=run.seed,
-        patience=run.patience,
-    )
+def task_of(run: Run, **budget: Any) -> Train:
+    """The task that goes on with a run; `budget` are steps and minutes other than the run's. Raises InvalidTask."""
+    names = ("recipe", "steps", "minutes", "data", "options", "seed", "patience")
+    task = make_task(Train.kind, {"run": run.id, **{name: getattr(run, name) for name in names}, **budget})
+    assert isinstance(task, Train)
+    return task
 
 
 def passing_card(run: Run, folder: Path) -> Card:

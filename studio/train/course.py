@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,15 +25,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from studio import files
 from studio.errors import Cancelled, DiskFull, StudioError
 from studio.ops import pictures
 from studio.train import descent
 from studio.train.loop import step_generator
 from studio.train.runs import MODEL, plain, read_metrics
 from studio.train.trainee import Trainee
-from studio.weights.records import write_atomic
+
+log = logging.getLogger(__name__)
 
 LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
+MOST_ROWS = 1000  # lines of the curves that are held while the disk is full
 EXPLODED = 1000.0
 """How many times its best running mean a loss may reach (losses below 1 count as 1)."""
 
@@ -131,6 +135,7 @@ class Course:
         self._rate = descent.schedule(plan.schedule)
         self._set_progress: Callable[[float], None] = getattr(trainee, "set_progress", lambda progress: None)
         self._sums: dict[str, list[float]] = {}
+        self._rows: list[dict[str, Any]] = []  # not written yet
         self._logged = self._kept = self._started = time.monotonic()
         self._before = self._looked = self._cost = 0.0
 
@@ -150,7 +155,7 @@ class Course:
                 self._step()
                 self._look_if_due()
                 if time.monotonic() - self._kept > self.plan.keep_s:
-                    self._keep()
+                    self._keep_if_possible()
                 self.watcher.progress(self.at.step, self.total(), "training")
         except Cancelled:
             self._log()
@@ -243,8 +248,8 @@ class Course:
         )
         self._keep()
         if better:
-            shutil.copyfile(self.folder / LAST, part := self.folder / f"{BEST}.part")
-            os.replace(part, self.folder / BEST)
+            with files.whole(self.folder / BEST) as part:
+                shutil.copyfile(self.folder / LAST, part)
         self.export()
         self._looked, self._cost = time.monotonic(), time.monotonic() - began
 
@@ -270,7 +275,7 @@ class Course:
 
     def _write_sample(self, name: str, picture: NDArray[np.uint8]) -> None:
         path = self.folder / "samples" / name / f"{self.at.step:08d}.png"
-        write_atomic(path, pictures.encode_png(np.ascontiguousarray(picture)))
+        files.write(path, pictures.encode_png(np.ascontiguousarray(picture)))
         if name == "samples" or not (self.folder / "samples" / "samples").is_dir():
             self.watcher.preview(picture)
 
@@ -284,9 +289,12 @@ class Course:
             (stage / "facts.json").write_text(json.dumps(facts, indent=1, default=float) + "\n", encoding="utf-8")
             old = self.folder / f"{MODEL}.old"
             shutil.rmtree(old, ignore_errors=True)
+            for path in (*stage.rglob("*"), stage):
+                files.sync(path)
             if place.exists():
                 os.replace(place, old)
             os.replace(stage, place)
+            files.sync(self.folder)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise _no_room(error, "The model could not be saved") from error
@@ -302,16 +310,24 @@ class Course:
         buffer = io.BytesIO()
         torch.save({"parts": parts, "standing": vars(self.at), "identity": self.identity}, buffer)
         try:
-            write_atomic(self.folder / LAST, buffer.getvalue())
+            files.write(self.folder / LAST, buffer.getvalue())
         except DiskFull as error:
             kept = (
                 f"that of step {self._read(LAST)['standing']['step']} is kept" if self._has_last() else "none is kept"
             )
             raise DiskFull(
                 f"The disk has no room for the checkpoint of step {self.at.step}; {kept}.",
-                "Free some room, then press Continue.",
+                "Free some room, then continue the training.",
             ) from error
         self._kept = time.monotonic()
+
+    def _keep_if_possible(self) -> None:
+        """Writes the checkpoint, or tries again when the next one is due: the disk may have room by then."""
+        try:
+            self._keep()
+        except DiskFull as error:
+            log.warning("%s", error)
+            self._kept = time.monotonic()
 
     def _has_last(self) -> bool:
         return (self.folder / LAST).is_file()
@@ -333,7 +349,7 @@ class Course:
         for row in (rows := read_metrics(self.folder / METRICS)):
             if int(row["step"] or 0) > self.at.step:  # of the steps that a kill took, which come again
                 kept = [json.dumps(one) for one in rows if int(one["step"] or 0) <= self.at.step]
-                write_atomic(self.folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
+                files.write(self.folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
                 break
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -357,12 +373,20 @@ class Course:
         self._logged = time.monotonic()
 
     def _write_row(self, metrics: Mapping[str, float]) -> None:
-        row = {"step": self.at.step, "seconds": round(self.at.seconds, 2), **plain(metrics)}
+        """Adds a line to the curves. Those that a full disk refuses wait for the next one, as long as there is one."""
+        self._rows.append({"step": self.at.step, "seconds": round(self.at.seconds, 2), **plain(metrics)})
+        lines = "".join(json.dumps(row) + "\n" for row in self._rows).encode()
         try:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with (self.folder / METRICS).open("ab", buffering=0) as file:
+                start = file.tell()
+                if file.write(lines) < len(lines):
+                    file.truncate(start)  # no half line
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise _no_room(error, "The curves could not be saved") from error
+            if not files.is_full(error) or len(self._rows) > MOST_ROWS:
+                raise _no_room(error, "The curves could not be saved") from error
+            return
+        self._rows = []
 
     def _last_metrics(self) -> dict[str, float | None]:
         """The last value of every name."""
@@ -383,5 +407,5 @@ def _all_finite(parts: Any) -> bool:
 
 def _no_room(error: OSError, what: str) -> StudioError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"{what}: the disk is full.", "Free some room, then press Continue.")
-    return StudioError(f"{what}: {error.strerror}.", "Look at the studio's folder, then press Continue.")
+        return DiskFull(f"{what}: the disk is full.", "Free some room, then continue the training.")
+    return StudioError(f"{what}: {error.strerror}.", "Look at the studio's folder, then continue the training.")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from studio import files
 from studio.ops.boxes import nms, xywh_to_xyxy
 from studio.train.loop import Plan, Report, fit
 from studio.train.photographs import photographs
@@ -234,34 +235,33 @@ def export(net: Any, folder: Path, *, size_px: int = 192) -> Path:
     net.fuse(verbose=False)
     head = net.model[-1]
     head.export, head.dynamic, head.format, head.max_det = True, True, "onnx", 300
-    part = folder / "model.onnx.part"
-    with contextlib.redirect_stdout(io.StringIO()):
-        torch.onnx.export(
-            net,
-            (torch.zeros(1, 3, size_px, size_px),),
-            str(part),
-            input_names=["images"],
-            output_names=["output0"],
-            dynamic_axes={"images": {2: "height", 3: "width"}, "output0": {2: "anchors"}},
-            opset_version=17,
-            dynamo=False,
-        )
-    model = onnx.load(str(part))
-    with contextlib.suppress(ImportError):
-        import onnxslim
+    with files.whole(folder / "model.onnx") as part:
+        with contextlib.redirect_stdout(io.StringIO()):
+            torch.onnx.export(
+                net,
+                (torch.zeros(1, 3, size_px, size_px),),
+                str(part),
+                input_names=["images"],
+                output_names=["output0"],
+                dynamic_axes={"images": {2: "height", 3: "width"}, "output0": {2: "anchors"}},
+                opset_version=17,
+                dynamo=False,
+            )
+        model = onnx.load(str(part))
+        with contextlib.suppress(ImportError):
+            import onnxslim
 
-        model = onnxslim.slim(model)
-    facts = {
-        "names": json.dumps(dict(enumerate(net.names.values())), ensure_ascii=False),
-        "imgsz": json.dumps([size_px, size_px]),
-        "stride": "32",
-        "task": "detect",
-        "license": "AGPL-3.0",
-    }
-    for key, value in facts.items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.save(model, str(part))
-    os.replace(part, folder / "model.onnx")
+            model = onnxslim.slim(model)
+        facts = {
+            "names": json.dumps(dict(enumerate(net.names.values())), ensure_ascii=False),
+            "imgsz": json.dumps([size_px, size_px]),
+            "stride": "32",
+            "task": "detect",
+            "license": "AGPL-3.0",
+        }
+        for key, value in facts.items():
+            model.metadata_props.add(key=key, value=value)
+        onnx.save(model, str(part))
     return folder / "model.onnx"
 
 

@@ -91,7 +91,8 @@ def _too_strong(rows: Sequence[Row]) -> Concern | None:
     return Concern(
         "discriminator too strong",
         f"D is sure of everything (real {fmean(real):.2f}, fake {fmean(fake):.2f}), so G learns little from it.",
-        "Lower D's rate or its updates per step, smooth the real labels by 0.1, or add DiffAugment.",
+        "Lower the discriminator's learning rate or its updates per step, smooth the real labels by 0.1, or add "
+        "DiffAugment.",
     )
 
 
@@ -102,7 +103,8 @@ def _too_weak(rows: Sequence[Row]) -> Concern | None:
     return Concern(
         "discriminator too weak",
         f"D cannot tell real from fake (real {fmean(real):.2f}, fake {fmean(fake):.2f}), so it guides nobody.",
-        "Look at the samples: if they are poor, raise D's rate or width, or lower smoothing and augmentation.",
+        "Look at the samples: if they are poor, raise the discriminator's learning rate or width, or lower smoothing "
+        "and augmentation.",
     )
 
 

@@ -7,7 +7,6 @@ bit-equal to one that was not (given a budget in steps; a budget in minutes depe
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from studio import files
 
 Loss = Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Any]]]
 """(step, this step's randomness) -> the loss to descend and what else to report."""
@@ -269,8 +270,6 @@ def _gradients(
 def _save(
     path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int, seconds: float
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     state = {
         "net": net.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -278,8 +277,8 @@ def _save(
         "step": step,
         "seconds": seconds,
     }
-    torch.save(state, part)
-    os.replace(part, path)
+    with files.whole(path) as part:
+        torch.save(state, part)
 
 
 def _load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> tuple[int, float]:

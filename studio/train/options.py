@@ -60,9 +60,8 @@ class Options(BaseModel):
         0.99,
         ge=0,
         lt=1,
-        title="Weight averaging",
-        description="Share of the running average of the weights that stays at each step; the average is what is shown "
-        "and kept. 0 is off.",
+        title="EMA decay",
+        description="Decay of the moving average of the weights, which is what is shown and kept. 0 is off.",
     )
     augment: tuple[Augmentation, ...] = Field(
         (), title="Augmentation", description="Random changes to training pictures, so that few pictures go further."

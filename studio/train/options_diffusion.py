@@ -31,9 +31,9 @@ class DiffusionOptions(Options):
         0.995,
         ge=0,
         lt=1,
-        title="Weight averaging",
-        description="Share of the running average of the weights that stays at each step. Diffusion models sample much "
-        "better from the average than from the last weights. 0 is off.",
+        title="EMA decay",
+        description="Decay of the moving average of the weights. Diffusion models sample much better from the average "
+        "than from the last weights. 0 is off.",
     )
     width: int = Field(
         32,

@@ -31,9 +31,9 @@ class GanOptions(Options):
         0.995,
         ge=0,
         lt=1,
-        title="Weight averaging",
-        description="Share of the generator's running average that stays at each step. Its pictures are calmer and are "
-        "what is shown and kept. 0 is off.",
+        title="EMA decay",
+        description="Decay of the moving average of the generator's weights. Its pictures are calmer and are what is "
+        "shown and kept. 0 is off.",
     )
     noise: int = Field(
         64, ge=2, le=512, title="Noise", description="Random numbers the generator makes one picture from."
@@ -54,15 +54,15 @@ class GanOptions(Options):
         1.0,
         gt=0,
         le=20,
-        title="D's rate",
-        description="The discriminator's learning rate as a multiple of the generator's.",
-        json_schema_extra={"unit": "×"},
+        title="Discriminator learning rate",
+        description="As a multiple of the generator's.",
+        json_schema_extra={"unit": "× generator's"},
     )
     d_steps: int = Field(
         1,
         ge=1,
         le=10,
-        title="D's updates",
+        title="Discriminator updates",
         description="Updates of the discriminator before each of the generator.",
     )
     momentum: float = Field(
@@ -178,7 +178,7 @@ class StyleGanOptions(GanOptions):
         description="Weight of the squared gradient at real pictures, which calms the discriminator. 0 is off.",
     )
     r1_every: int = Field(
-        16, ge=1, le=64, title="R1 every", description="Only each so many-th update counts it, weighted accordingly."
+        16, ge=1, le=64, title="R1 every", description="Apply it every N updates, weighted accordingly."
     )
     path: float = Field(
         0.0,
@@ -206,7 +206,7 @@ class GrowingOptions(GanOptions):
         1.0, ge=0, le=100, title="R1", description="Weight of the squared gradient at real pictures. 0 is off."
     )
     r1_every: int = Field(
-        8, ge=1, le=64, title="R1 every", description="Only each so many-th update counts it, weighted accordingly."
+        8, ge=1, le=64, title="R1 every", description="Apply it every N updates, weighted accordingly."
     )
 
 

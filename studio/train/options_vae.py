@@ -34,9 +34,8 @@ class CoderOptions(Options):
         0.99,
         ge=0,
         lt=1,
-        title="Weight averaging",
-        description="Share of the running average of the weights that stays at each step; the average is what is shown "
-        "and kept. 0 is off.",
+        title="EMA decay",
+        description="Decay of the moving average of the weights, which is what is shown and kept. 0 is off.",
     )
     width: int = Field(
         32,
@@ -127,7 +126,8 @@ class VaeOptions(CoderOptions):
         ge=0,
         le=10,
         title="Free nats",
-        description="KL each latent may have at no cost. A little keeps latents from collapsing.",
+        description="KL each latent may have at no cost, in nats (1 nat = 1.44 bits). A little keeps latents from "
+        "collapsing.",
         json_schema_extra={"unit": "nats"},
     )
     warm_up: int = Field(

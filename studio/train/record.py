@@ -10,6 +10,8 @@ import importlib.metadata
 import json
 import logging
 import os
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ EXPERIMENT = "image-studio"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page shows trainings, not prompts and judges
 BATCH = 1000  # metrics in one call, the most that MLflow takes
 STATES = {"finished": "FINISHED", "failed": "FAILED", "paused": "KILLED", "interrupted": "KILLED"}
-NEEDED = ("torch", "numpy", "safetensors", "pillow", "pydantic", "opencv-python")
+NEEDED = ("torch", "numpy", "safetensors", "pillow", "pydantic", "psutil", "opencv-python")
+CODE = "code.zip"  # the studio's own modules, which Python imports from as they are
 _MLMODEL = """artifact_path: model
 flavors:
   python_function:
+    code: {code}
     env:
       virtualenv: requirements.txt
     loader_module: studio.train.served
@@ -107,14 +111,27 @@ def _begin(client: Any, home: Path, run: Run) -> str:
 
 
 def _keep_model(client: Any, mlflow_id: str, run: Run, model: Path) -> None:
-    """The model's files and what it needs to run: the pinned packages and its engine."""
+    """The model's files and what it needs to run elsewhere: the studio's modules, the pinned packages, its engine."""
     client.log_artifacts(mlflow_id, str(model), "model")
     client.log_text(mlflow_id, requirements(), "model/requirements.txt")
     facts = {"engine": run.family, "recipe": run.recipe, "run": run.id}
     client.log_text(mlflow_id, json.dumps(facts, indent=1), "model/studio.json")
-    client.log_text(mlflow_id, _MLMODEL.format(run=mlflow_id), "model/MLmodel")
+    client.log_text(mlflow_id, _MLMODEL.format(run=mlflow_id, code=CODE), "model/MLmodel")
+    with tempfile.TemporaryDirectory() as folder:
+        client.log_artifact(mlflow_id, str(zip_modules(Path(folder) / CODE)), "model")
+
+
+def zip_modules(file: Path) -> Path:
+    """Writes the modules of `studio` into a zip that can stand on the Python path; the same bytes each time."""
+    package = Path(__file__).resolve().parents[1]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for module in sorted(package.rglob("*.py")):
+            entry = zipfile.ZipInfo(module.relative_to(package.parent).as_posix())
+            archive.writestr(entry, module.read_bytes(), zipfile.ZIP_DEFLATED)
+    return file
 
 
 def requirements() -> str:
-    """The packages a model needs, as pip reads them, at the versions it was made with."""
-    return "".join(f"{name}=={importlib.metadata.version(name)}\n" for name in NEEDED)
+    """The packages a model needs, as pip reads them, at the versions it was made with; of which build is left open,
+    since "+cpu" is on no public index."""
+    return "".join(f"{name}=={importlib.metadata.version(name).partition('+')[0]}\n" for name in NEEDED)

@@ -24,13 +24,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studio.errors import NotAllowed, NotFound
+from studio import files
+from studio.errors import InvalidTask, NotAllowed, NotFound
 from studio.processes import is_alive, own_mark
-from studio.weights.records import write_atomic
 
 log = logging.getLogger(__name__)
 
-State = Literal["waiting", "running", "paused", "finished", "failed", "interrupted"]
+State = Literal["waiting", "running", "paused", "finished", "failed", "interrupted", "damaged"]
 AT_WORK = ("waiting", "running")
 RECORD = "run.json"
 MODEL = "model"
@@ -48,6 +48,7 @@ class Run(BaseModel):
         message, hint: why it stopped, where there is something to say.
         metrics: the last of each curve, validation names with "valid_".
         best: the watched metric's best value and its step.
+        owner: whose it is, see `studio.limits`.
         worker: mark of the process that trains it.
         pictures: facts of the data, see `studio.train.data.describe`.
         mlflow: id of its record there.
@@ -91,6 +92,7 @@ class Runs:
     """
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self._folder = home / "runs"
 
     # ── looking ──────────────────────────────────────────────────────────────
@@ -98,15 +100,21 @@ class Runs:
     def folder(self, id_: str) -> Path:
         """Where a run is kept. Raises NotFound for what cannot be an id."""
         if not _ID.fullmatch(id_):
-            raise NotFound(f"There is no run {id_!r}.", "See `python app.py train runs`, or the Runs tab.")
+            raise NotFound(f"There is no run {id_!r}.", "It may have been deleted.")
         return self._folder / id_
 
-    def get(self, id_: str) -> Run:
-        """The run as it is now; one whose process is gone is "interrupted". Raises NotFound."""
+    def get(self, id_: str, owner: str | None = None) -> Run:
+        """The run as it is now; one whose process is gone is "interrupted", one whose record is wrong "damaged".
+
+        Raises NotFound, with an `owner` also for another's.
+        """
+        missing = NotFound(f"There is no run {id_!r}.", "It may have been deleted.")
         try:
-            run = Run.model_validate_json((self.folder(id_) / RECORD).read_bytes())
-        except (OSError, ValidationError) as error:
-            raise NotFound(f"There is no run {id_!r}.", "It may have been deleted; see the Runs tab.") from error
+            run = _read(id_, (self.folder(id_) / RECORD).read_bytes())
+        except OSError as error:
+            raise missing from error
+        if owner not in (None, run.owner):
+            raise missing
         if run.state == "running" and not is_alive(run.worker):
             return run.model_copy(
                 update={
@@ -129,8 +137,12 @@ class Runs:
         kept = [run for run in found if family in (None, run.family) and owner in (None, run.owner)]
         return sorted(kept, key=lambda run: run.created, reverse=True)
 
-    def curves(self, id_: str, since: int = -1, most: int = 600) -> Sequence[dict[str, Any]]:
-        """What was measured after step `since`, oldest first; thinned to about `most` lines (validation all kept)."""
+    def curves(self, id_: str, since: int = -1, most: int = 600, owner: str | None = None) -> Sequence[dict[str, Any]]:
+        """What was measured after step `since`, oldest first; thinned to about `most` lines (validation all kept).
+
+        Here and below an `owner` makes another's run one that is not there.
+        """
+        self._check(id_, owner)
         rows = [row for row in read_metrics(self.folder(id_) / "metrics.jsonl") if row["step"] > since]
         if len(rows) <= most:
             return rows
@@ -141,8 +153,9 @@ class Runs:
             if k % every == 0 or k == len(rows) - 1 or any(name.startswith("valid_") for name in row)
         ]
 
-    def samples(self, id_: str) -> dict[str, Sequence[int]]:
+    def samples(self, id_: str, owner: str | None = None) -> dict[str, Sequence[int]]:
         """The steps at which samples of each name were drawn, in order."""
+        self._check(id_, owner)
         folder = self.folder(id_) / "samples"
         names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         return {
@@ -150,15 +163,17 @@ class Runs:
             for name in names
         }
 
-    def sample(self, id_: str, name: str, step: int) -> Path:
+    def sample(self, id_: str, name: str, step: int, owner: str | None = None) -> Path:
         """The picture. Raises NotFound."""
+        self._check(id_, owner)
         path = self.folder(id_) / "samples" / name / f"{step:08d}.png"
         if not re.fullmatch(r"[a-z0-9_-]{1,40}", name) or not path.is_file():
             raise NotFound("There is no such sample.", "")
         return path
 
-    def model(self, id_: str) -> Path:
+    def model(self, id_: str, owner: str | None = None) -> Path:
         """The folder with the run's model. Raises NotFound while there is none."""
+        self._check(id_, owner)
         path = self.folder(id_) / MODEL
         if not (path / "config.json").is_file():
             raise NotFound("This run has no model yet.", "It has one after its first minute; let it train on.")
@@ -167,17 +182,22 @@ class Runs:
     # ── changing ─────────────────────────────────────────────────────────────
 
     def create(self, **fields: Any) -> Run:
-        """A new run, waiting. `fields` are those of Run but `id`."""
+        """A new run, waiting. `fields` are those of Run but `id`, which nobody can guess. Raises DiskFull."""
         now = time.time()
         stamp = time.strftime("%m%d-%H%M%S", time.localtime(now))
-        id_ = f"{fields['recipe']}-{stamp}-{secrets.token_hex(4)}"
+        id_ = f"{fields['recipe']}-{stamp}-{secrets.token_hex(16)}"
         run = Run(id=id_, created=now, updated=now, **fields)
         self._write(run)
         return run
 
     def update(self, id_: str, **fields: Any) -> Run:
-        """Changes the record. Raises NotFound, DiskFull."""
-        run = self.get(id_).model_copy(update={"updated": time.time(), **fields})
+        """Changes the record. Raises NotFound, DiskFull, and InvalidTask for values that are none of a Run's."""
+        before = self.get(id_).model_dump()
+        try:
+            run = Run.model_validate({**before, "updated": time.time(), **fields})
+        except ValidationError as error:
+            name = error.errors()[0]["loc"][0]
+            raise InvalidTask(f"{name} of a run cannot be {fields.get(str(name))!r}.", "Correct the value.") from error
         self._write(run)
         return run
 
@@ -191,16 +211,61 @@ class Runs:
         self.update(id_, state="running", worker=own_mark(), message="", hint="", phase="loading")
         return lock
 
-    def delete(self, id_: str) -> None:
+    def settle(self, id_: str, **fields: Any) -> None:
+        """Changes the record of a run that is said to be at work, where nobody trains it. Raises NotFound, DiskFull."""
+        lock = FileLock(self.folder(id_) / "run.lock")
+        if self.get(id_).state not in AT_WORK:
+            return
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return
+        except OSError as error:
+            raise files.refusal(RECORD, error) from error
+        try:
+            self.update(id_, **fields)
+        finally:
+            lock.release()
+
+    def delete(self, id_: str, owner: str | None = None) -> None:
         """Raises NotFound; NotAllowed while it trains."""
-        if self.get(id_).state in AT_WORK:
+        if self.get(id_, owner).state in AT_WORK:
             raise NotAllowed("This run is at work.", "Pause it first.")
-        hidden = self._folder / f".bin-{secrets.token_hex(8)}"
+        hidden = files.draft(self.folder(id_), "bin")
         os.replace(self.folder(id_), hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
+    def _check(self, id_: str, owner: str | None) -> None:
+        if owner is not None:
+            self.get(id_, owner)
+
     def _write(self, run: Run) -> None:
-        write_atomic(self.folder(run.id) / RECORD, run.model_dump_json(indent=1).encode())
+        files.write(self.folder(run.id) / RECORD, run.model_dump_json(indent=1).encode())
+
+
+def _read(id_: str, data: bytes) -> Run:
+    """The run of a record; what is wrong in it is left out, and then the run is damaged."""
+    try:
+        fields = json.loads(data)
+    except ValueError:
+        fields = None
+    known = dict(fields) if isinstance(fields, dict) else {}
+    wrong: list[str] = []
+    while True:
+        try:
+            run = Run.model_validate({"recipe": "", "family": "", "title": id_, **known, "id": id_})
+        except ValidationError as error:
+            names = {str(one["loc"][0]) for one in error.errors()}
+            wrong += sorted(names)
+            known = {name: value for name, value in known.items() if name not in names}
+            continue
+        if wrong or not {"recipe", "family"} <= known.keys():
+            what = f"Its record is damaged ({', '.join(wrong)})." if wrong else "Its record is damaged."
+            return run.model_copy(update={"state": "damaged", "phase": "", "message": what, "hint": _DAMAGED})
+        return run
+
+
+_DAMAGED = "Continue with a new budget to mend it, or delete the run."
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ corrects the network's own last mask.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from studio import files
 from studio.nets.sam import STARTER, build_sam
 from studio.ops.refine import cut_out, to_edges
 from studio.train.asking import Masks, answer, around, ask, clicks, correct, innermost, normalised, overlap, sized
@@ -226,9 +226,8 @@ def export(sam: nn.Module, folder: Path, *, config: Mapping[str, Any] = STARTER)
         for name, value in sam.state_dict().items()
         if value.is_floating_point()
     }
-    part = folder / "model.safetensors.part"
-    save_file(weights, str(part), metadata={"format": "pt"})
-    os.replace(part, folder / "model.safetensors")
+    with files.whole(folder / "model.safetensors") as part:
+        save_file(weights, str(part), metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return folder / "model.safetensors"
 

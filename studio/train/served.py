@@ -1,6 +1,6 @@
 """A run's model as MLflow loads it: `mlflow.pyfunc.load_model("runs:/<id>/model").predict({"op": ..., "args": ...})`.
 
-Found through the MLmodel file that `studio.train.record` writes; needs this repository on the Python path.
+Found through the MLmodel file that `studio.train.record` writes, with the studio's modules in a zip beside it.
 """
 
 from __future__ import annotations

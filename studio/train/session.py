@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from studio.engines.base import Report
-from studio.errors import Cancelled, StudioError
+from studio.errors import Cancelled, DiskFull, StudioError
 from studio.tasks import Train
 from studio.train import data as pictures
 from studio.train import recipes, record
@@ -42,14 +42,22 @@ class Noted:
         seconds = self._before + time.monotonic() - self._began
         self._facts |= {"step": step, "total": total, "phase": phase, "seconds": seconds}
         if time.monotonic() - self._written > NOTE_S or phase != "training":
-            self.write()
+            self._try()
 
     def preview(self, image: NDArray[np.uint8]) -> None:
         self._report.preview(image)
 
     def note(self, **facts: Any) -> None:
         self._facts |= facts
-        self.write()
+        self._try()
+
+    def _try(self) -> None:
+        """Writes, or keeps it for the next time: how far a training is is worth no training."""
+        try:
+            self.write()
+        except DiskFull as error:
+            self._written = time.monotonic()
+            log.warning("%s", error)
 
     def write(self, **facts: Any) -> None:
         """Writes what has come together since the last time."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -32,6 +34,8 @@ WANTED = 4000
 PICTURES_MOST = 20_000
 ZIP_BYTES = 2 * 2**30
 """Most bytes that a zip may unpack to."""
+HEAD_BYTES = 2**16
+"""In which a picture says how large it is."""
 UPLOADS = "datasets"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 BACKGROUNDS = (
@@ -39,6 +43,8 @@ BACKGROUNDS = (
     (128, 88, 60), (142, 146, 150), (250, 250, 250),
 )  # fmt: skip
 """RGB, those of the starter world."""
+
+_UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def read(
         return library(size, _needed(home, source), owner, limit)
     if kind == "upload":
         return archive(upload_path(_needed(home, source), rest), size, limit)
+    if source.startswith(("\\\\", "//")) or "\0" in source:  # looking at a share makes Windows log in there
+        raise InvalidTask("Pictures are not read from network shares.", "Copy them to this device first.")
     path = Path(source).expanduser()
     if path.is_dir():
         return folder(path, size, limit)
@@ -196,20 +204,36 @@ def folder(path: Path, size: int, limit: int = PICTURES_MOST) -> Found:
     return _decoded(((str(name), _class_of(name.parts), (path / name).read_bytes()) for name in names), size)
 
 
-def archive(path: Path, size: int, limit: int = PICTURES_MOST) -> Found:
+def archive(
+    path: Path,
+    size: int,
+    limit: int = PICTURES_MOST,
+    *,
+    most_pixels: int | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Found:
     """The same of a zip. Nothing is written to disk, so no name in it can lead anywhere.
 
-    Raises UnsafeFile where it would unpack to more than ZIP_BYTES, NotFound where there is no zip.
+    Args:
+        most_pixels: that all pictures together may have, by their heads; None: any number.
+        check: called before each picture; what it raises ends the reading.
+
+    Raises UnsafeFile where it would unpack to more than ZIP_BYTES or `most_pixels`, NotFound where there is no zip.
     """
     try:
         with zipfile.ZipFile(path) as zipped:
             entries = [one for one in zipped.infolist() if _is_picture(one)]
+            if most_pixels is not None and _pixels(zipped, entries[:limit], most_pixels, check) > most_pixels:
+                raise UnsafeFile(
+                    f"The pictures have more than {most_pixels // 10**6:,} megapixels together.",
+                    "Choose fewer, or scale them down.",
+                )
             total = sum(one.file_size for one in entries)
             if total > ZIP_BYTES:
                 raise UnsafeFile(
                     f"The zip unpacks to {total / 2**30:.1f} GB; {ZIP_BYTES >> 30} GB is the most.", "Make it smaller."
                 )
-            return _decoded(_entries(zipped, entries[:limit]), size)
+            return _decoded(_entries(zipped, entries[:limit]), size, check)
     except FileNotFoundError as error:
         raise NotFound("The pictures of this training are no longer here.", "Choose them again.") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
@@ -221,6 +245,18 @@ def _is_picture(entry: zipfile.ZipInfo) -> bool:
     return not entry.is_dir() and name.suffix.lower() in ENDINGS and "__MACOSX" not in name.parts
 
 
+def _pixels(zipped: zipfile.ZipFile, entries: list[zipfile.ZipInfo], most: int, check: Callable[[], None]) -> int:
+    """Pixels of all pictures by their heads; not counted on once there are more than `most`."""
+    total = 0
+    for entry in entries:
+        check()
+        with suppress(*_UNREADABLE), zipped.open(entry) as file:
+            total += border.pixels_of(file.read(HEAD_BYTES))
+        if total > most:
+            break
+    return total
+
+
 def _entries(zipped: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str, bytes]]:
     for entry in sorted(entries, key=lambda one: one.filename):
         data = b""
@@ -228,7 +264,7 @@ def _entries(zipped: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Iterato
             try:
                 with zipped.open(entry) as file:
                     data = file.read(border.MAX_BYTES + 1)  # the header may lie about the size
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError):
+            except _UNREADABLE:
                 data = b""
         yield entry.filename, _class_of(PurePosixPath(entry.filename).parts), data
 
@@ -237,12 +273,15 @@ def _class_of(parts: tuple[str, ...]) -> str:
     return parts[-2] if len(parts) > 1 else "pictures"
 
 
-def _decoded(files: Iterator[tuple[str, str, bytes]], size: int) -> Found:
+def _decoded(
+    files: Iterator[tuple[str, str, bytes]], size: int, check: Callable[[], None] = lambda: None
+) -> Found:
     """(name, class, bytes) of each file, through the border that all pictures cross, as squares."""
     found: list[Pixels] = []
     classes: list[str] = []
     broken: list[str] = []
     for name, label, data in files:
+        check()
         try:
             found.append(square(border.decode(data), size))
             classes.append(label)

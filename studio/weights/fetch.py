@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from studio import files
 from studio.errors import DiskFull, DownloadError, IntegrityError, NotAllowed, NotFound, OfflineError, StudioError
 from studio.weights.hubcache import Repo, default_cache, git_hash, pieces, safe_name
 
@@ -120,6 +121,7 @@ class Hub:
                     f"{file.name} of {repo} arrived damaged twice.", "The bytes were removed; try again later."
                 )
         os.replace(partial, local.blob(file.etag))
+        files.sync(partial.parent)
         local.link(commit, file.name, file.etag)
         return digest
 
@@ -160,7 +162,7 @@ class Hub:
     def _wait(self, file: RemoteFile, failures: int) -> None:
         if failures >= ATTEMPTS:
             raise DownloadError(
-                f"{file.name} stopped arriving before its end.", "What is here is kept; press Download to continue."
+                f"{file.name} stopped arriving before its end.", "What is here is kept; download it again to continue."
             )
         time.sleep(self._pause * failures)
 
@@ -244,9 +246,11 @@ def translated(repo: str, endpoint: str, partial: Path | None = None) -> Iterato
     except errors.HfHubHTTPError as error:
         raise DownloadError(f"The hub answered: {str(error).splitlines()[0][:200]}", "Try again later.") from error
     except errors.HTTPError as error:
-        raise DownloadError(
-            f"The connection to the hub broke ({type(error).__name__}).", "What is here is kept; try again."
-        ) from error
+        if type(error).__name__.startswith("Connect"):
+            said = "Hugging Face could not be reached.", "Check the network, or import a file or a pack."
+        else:
+            said = "The connection to Hugging Face broke.", "What is here is kept; try again."
+        raise DownloadError(*said) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(f"The download could not be written: {error}.", "Check the cache folder.") from error

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from studio import files
 from studio.errors import CardError, UnsafeFile
 
 CHUNK = 1 << 20  # bytes read at a time
@@ -87,10 +88,7 @@ class Repo:
         if revision == commit:
             return
         ref = self.folder / "refs" / safe_name(revision)
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        temporary = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-        temporary.write_text(commit, encoding="ascii")
-        os.replace(temporary, ref)
+        files.write(ref, commit.encode("ascii"))
 
     def remove(self, commit: str, names: Iterable[str]) -> int:
         """Takes files of a snapshot away, and their blobs where no other snapshot shows them. Bytes freed."""

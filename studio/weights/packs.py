@@ -15,13 +15,14 @@ import json
 import os
 import tarfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from studio import files
 from studio.cards import Card
 from studio.errors import DiskFull, IntegrityError, UnsafeFile, Unsupported
 from studio.intake import convert
@@ -67,29 +68,20 @@ def pack(store: Store, cards: Sequence[Card], out: Path, tick: convert.Tick = No
             entries[f"{card.id}/{name}"] = Entry(size=file.size, sha256=file.sha256)
     manifest = Manifest(format=FORMAT, version=1, cards=tuple(cards), files=entries)
     make_room(out.parent, sum(entry.size for entry in entries.values()), out.name)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        _write(temporary, manifest, sources, tick)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise DiskFull(f"{out.name} could not be written: {error.strerror}.", "Choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.whole(out) as part:
+        _write(part, manifest, sources, tick)
     return out
 
 
 def _write(path: Path, manifest: Manifest, sources: dict[str, Path], tick: convert.Tick) -> None:
     head = manifest.model_dump_json(indent=1).encode()
-    with path.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            tar.addfile(_member(MANIFEST, len(head)), io.BytesIO(head))
-            for name, source in sources.items():
-                with source.open("rb") as data:
-                    tar.addfile(_member(name, manifest.files[name].size), data)
-                if tick is not None:
-                    tick()
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(_member(MANIFEST, len(head)), io.BytesIO(head))
+        for name, source in sources.items():
+            with source.open("rb") as data:
+                tar.addfile(_member(name, manifest.files[name].size), data)
+            if tick is not None:
+                tick()
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
@@ -215,14 +207,29 @@ def _names(manifest: Manifest, card: Card) -> list[str]:
     return [name.removeprefix(f"{card.id}/") for name in manifest.files if name.startswith(f"{card.id}/")]
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value of a card, at any depth; keys are none."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+
+
 def _check_card(store: Store, card: Card, manifest: Manifest) -> None:
     """A pack may not point an engine out of its folder, nor bring other bytes than those whose hashes are published."""
-    for value in card.options.values():
-        if isinstance(value, str) and (".." in value or value.startswith(("/", "\\", "~"))):
+    options = {name: value for name, value in card.options.items() if name != "names"}  # classes may be called anything
+    for text in _texts({**options, "path": card.source.path}):
+        if ".." in text or text.startswith(("/", "\\", "~")) or PureWindowsPath(text).drive:
             raise UnsafeFile(f"The card {card.id} points out of its folder.", "Do not use this pack.")
+    if "fast" in card.options:
+        raise UnsafeFile(f"The card {card.id} names folders of another machine.", "Do not use this pack.")
     known = store.cards().get(card.id)
     published = known.sha256 if known is not None and known.source.kind == "hub" else {}
     for name, digest in published.items():
         entry = manifest.files.get(f"{card.id}/{name}")
         if entry is not None and entry.sha256 != digest:
-            raise IntegrityError(f"{card.id}/{name} is not the published file.", "Download it in Models instead.")
+            raise IntegrityError(f"{card.id}/{name} is not the published file.", "Download it instead.")

@@ -167,7 +167,7 @@ def make_room(folder: Path, needed: int, title: str) -> None:
     if needed > 0 and needed + ROOM > free:
         raise DiskFull(
             f"{title} needs {needed / 1e6:.0f} MB, but the disk has {free / 1e6:.0f} MB free.",
-            "Remove models you do not need in Models.",
+            "Remove models you do not need.",
         )
 
 

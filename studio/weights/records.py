@@ -5,8 +5,6 @@ Reading takes no lock because a file is replaced whole. Whoever changes a record
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studio.errors import DiskFull, IntegrityError
+from studio import files
+from studio.errors import IntegrityError
 from studio.weights.hubcache import git_hash, pieces, safe_name, sha256
 
 
@@ -50,6 +49,7 @@ class Record(BaseModel):
     damaged: str = ""
     pinned: bool = False
     last_used: float = 0.0
+    checked: float = 0.0
 
     @property
     def size(self) -> int:
@@ -70,7 +70,7 @@ class Records:
             return None
 
     def put(self, id_: str, record: Record) -> Record:
-        write_atomic(self._folder / f"{id_}.json", record.model_dump_json(indent=1).encode())
+        files.write(self._folder / f"{id_}.json", record.model_dump_json(indent=1).encode())
         return record
 
     def drop(self, id_: str) -> None:
@@ -82,7 +82,7 @@ class Records:
     @contextmanager
     def lock(self, id_: str, tick: Callable[[], None] | None = None) -> Iterator[None]:
         """Holds the model against other threads and programs; `tick` is called while waiting and may raise."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        files.make(self._folder)
         lock = FileLock(self._folder / f"{id_}.lock")
         while True:
             try:
@@ -91,25 +91,12 @@ class Records:
             except Timeout:
                 if tick is not None:
                     tick()
+            except OSError as error:
+                raise files.refusal(f"{id_}.lock", error) from error
         try:
             yield
         finally:
             lock.release()
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a whole file or nothing. Raises DiskFull."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DiskFull(f"{path.name} could not be saved: {error.strerror}.", "Free some space and retry.") from error
 
 
 def check(folder: Path, name: str, known: FileRecord, tick: Callable[[], None] | None = None) -> FileRecord:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-import uuid
 from pathlib import Path
 
+from studio import files
 from studio.cards import Card, read_cards
 from studio.errors import CardError
 from studio.intake.convert import discard
 from studio.weights.cardfile import to_toml
-from studio.weights.records import write_atomic
 
 CARD = "card.toml"
-DAY = 86_400  # seconds; longer than any import takes
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +34,10 @@ class Shelf:
             self._read = (stamp, self._read_all())
         return self._read[1]
 
+    def ids(self) -> set[str]:
+        """Ids that are taken, also by a folder whose card cannot be read."""
+        return {path.name for path in self._folder.glob("[!.]*")}
+
     def _read_all(self) -> dict[str, Card]:
         found: dict[str, Card] = {}
         for file in sorted(self._folder.glob(f"[!.]*/{CARD}")):
@@ -48,24 +49,27 @@ class Shelf:
 
     def stage(self) -> Path:
         """A new empty folder on the same disk, seen by nobody. Whoever asks for it discards it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for left in self._folder.glob(".*"):  # of a program that was killed
-            if time.time() - left.stat().st_mtime > DAY:
-                discard(left)
-        stage = self._folder / f".staging-{uuid.uuid4().hex}"
-        stage.mkdir()
-        return stage
+        files.make(self._folder)
+        return files.make(files.draft(self._folder / "model"))
 
     def publish(self, stage: Path, id_: str, card: Card | None = None) -> None:
-        """Makes a staged folder the model `id_`, in one step. With a card it is listed as the user's own."""
+        """Makes a staged folder the model `id_`, in one step. With a card it is listed as the user's own.
+
+        Raises FileExistsError where there is one already, DiskFull.
+        """
         if card is not None:
-            write_atomic(stage / CARD, to_toml(card).encode())
-        self.remove(id_)
-        os.replace(stage, self.path(id_))
+            files.write(stage / CARD, to_toml(card).encode())
+        files.publish(stage, self.path(id_))
+        self._read = (-1, {})  # the folder's time of change is too coarse to tell of two models in a moment
+
+    def rewrite(self, card: Card) -> None:
+        """Replaces the card of a model that is here."""
+        files.write(self.path(card.id) / CARD, to_toml(card).encode())
+        os.utime(self._folder)  # whoever keeps the cards in memory looks again
 
     def remove(self, id_: str) -> None:
         """Takes a model away so that it is never seen half removed."""
         if self.path(id_).exists():
-            hidden = self._folder / f".bin-{uuid.uuid4().hex}"
+            hidden = files.draft(self.path(id_), "bin")
             os.replace(self.path(id_), hidden)
             discard(hidden)

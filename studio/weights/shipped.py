@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from studio import files
 from studio.cards import Card
 from studio.errors import CardError
-from studio.weights.records import FileRecord, Record, survey, write_atomic
+from studio.weights.records import FileRecord, Record, survey
 
 CHECKSUMS = "checksums.json"
 
@@ -20,7 +21,7 @@ def seal(models: Path) -> dict[str, FileRecord]:
     folders = sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = {f"{folder.name}/{name}": file for folder in folders for name, file in survey(folder).items()}
     table = {name: {"size": file.size, "sha256": file.sha256} for name, file in sorted(found.items())}
-    write_atomic(models / CHECKSUMS, (json.dumps(table, indent=1) + "\n").encode())
+    files.write(models / CHECKSUMS, (json.dumps(table, indent=1) + "\n").encode())
     return found
 
 

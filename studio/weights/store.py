@@ -1,7 +1,8 @@
 """Weights on disk: the shipped ones, those of a hub (in the standard Hugging Face cache), and the user's own.
 
 Nothing is handed to an engine before every file was hashed against a recorded sha256; after that, size and time of
-change are enough until one of them differs. Records are small JSON files, so two apps can share one home and one cache.
+change are enough until one of them differs, but for a week at most: a bit that flips on the disk changes neither.
+Records are small JSON files, so two apps can share one home and one cache.
 """
 
 from __future__ import annotations
@@ -14,23 +15,31 @@ from pathlib import Path
 from typing import Literal
 
 from studio.cards import Card, Source, load_cards
+from studio.compress.variants import Variants
 from studio.config import Config
 from studio.errors import IntegrityError, NotAllowed, NotFound, OfflineError, StudioError, Unsupported
-from studio.intake import convert
+from studio.intake import convert, detectors
+from studio.intake.recognise import Finding
 from studio.weights import pull
 from studio.weights.cardfile import free_id
 from studio.weights.fetch import Hub, RemoteFile
 from studio.weights.hubcache import sha256
+from studio.weights.obstacles import obstacle
 from studio.weights.pull import OnProgress, Progress, PullPlan, size_of
 from studio.weights.records import FileRecord, Record, Records, check, is_fresh, survey
 from studio.weights.shelf import Shelf
 from studio.weights.shipped import builtin_record
 
+TRUSTED_S = 7 * 86_400  # seconds after which files are hashed again when they are loaded
 HINTS = {
     "builtin": "Reinstall the studio, or restore that file.",
-    "hub": "Download it again in Models.",
-    "home": "Remove it in Models and bring it in again.",
+    "hub": "Download it again.",
+    "home": "Remove it and import it again.",
 }
+
+
+Status = Literal["ready", "unusable", "absent", "partial", "damaged"]
+_NEW = "_new"  # the lock under which a model gets its id; no id begins so
 
 
 @dataclass(frozen=True)
@@ -41,31 +50,34 @@ class State:
         size: bytes on disk.
         last_used: seconds since the epoch, 0 for never.
         revision: the commit, for models from a hub.
-        offline: it can be used with no network.
+        offline: all files are here and right, so no network is needed.
         damaged: the file that is wrong, where status is "damaged".
+        reason: why nothing here can run it although all of it is here, where status is "unusable".
     """
 
-    status: Literal["ready", "absent", "partial", "damaged"]
+    status: Status
     size: int = 0
     pinned: bool = False
     last_used: float = 0.0
     revision: str = ""
     damaged: str = ""
+    reason: str = ""
 
     @property
     def offline(self) -> bool:
-        return self.status == "ready"
+        return self.status in ("ready", "unusable")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes on disk. `evictable` can be downloaded again and is not pinned."""
+    """Bytes on disk. `evictable` can be downloaded again and is not pinned; `variants` were converted here."""
 
     builtin: int
     hub: int
     imported: int
     evictable: int
     free: int
+    variants: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,7 @@ class Store:
         self._hub = hub if hub is not None else Hub(offline=config.offline)
         self._shelf = Shelf(config.home / "models")
         self._records = Records(config.home / "store")
+        self._variants = Variants(config.home)
 
     # ── what there is ────────────────────────────────────────────────────────
 
@@ -102,8 +115,10 @@ class Store:
 
     def state(self, card: Card) -> State:
         """What of the model is here, without hashing and without network."""
+        reason = obstacle(card)
+        whole: Status = "unusable" if reason else "ready"
         if card.source.kind == "none":
-            return State("ready")
+            return State(whole, reason=reason)
         record = self._record(card)
         if record is None:
             return State("absent")
@@ -114,8 +129,9 @@ class Store:
             here += pull.partial_size(self._hub, card, record)
             return State("partial", here, record.pinned, record.last_used, record.revision)
         wrong = next((name for name, size in sizes.items() if size != record.files[name].size), record.damaged)
-        status: Literal["ready", "damaged"] = "damaged" if wrong else "ready"
-        return State(status, here, record.pinned, record.last_used, record.revision, wrong)
+        if wrong:
+            return State("damaged", here, record.pinned, record.last_used, record.revision, wrong)
+        return State(whole, here, record.pinned, record.last_used, record.revision, reason=reason)
 
     def path(self, card: Card) -> Path:
         """The folder with the model's files, all of them verified.
@@ -155,7 +171,7 @@ class Store:
             sums[card.source.kind] += self.state(card).size
         evictable = sum(size for _, _, size in self._evictable())
         free = pull.free_bytes(self._hub.cache)
-        return Usage(sums["builtin"], sums["hub"], sums["imported"], evictable, free)
+        return Usage(sums["builtin"], sums["hub"], sums["imported"], evictable, free, self._variants.bytes())
 
     # ── download ─────────────────────────────────────────────────────────────
 
@@ -181,7 +197,7 @@ class Store:
             raise Unsupported(f"{card.title} is not from a hub.", "There is nothing to download.")
         progress = Progress(card.size if card.size is not None else 0, on_progress)
         with self._records.lock(card.id, progress.tick):
-            if self.state(card).status != "ready":
+            if not self.state(card).offline:
                 self._pull(card, progress)
         return self._checked(card, full=False, tick=progress.tick)
 
@@ -196,12 +212,13 @@ class Store:
     def _converted(self, card: Card, record: Record, progress: Progress) -> Record:
         """Turns the one downloaded pickle into a safe file of our own, and gives the pickle up."""
         if len(record.files) != 1:
-            raise Unsupported(f"{card.title} is converted from one file, not {len(record.files)}.", "Mend the card.")
+            raise Unsupported(f"{card.title} is converted from one file, not {len(record.files)}.", "Fix the card.")
         name = next(iter(record.files))
         stage = self._shelf.stage()
         try:
             convert.bring((self._folder(card, record) / name).resolve(), stage, progress.tick)
             files = survey(stage)
+            self._shelf.remove(card.id)
             self._shelf.publish(stage, card.id)
         finally:
             convert.discard(stage)
@@ -226,18 +243,18 @@ class Store:
         Args:
             names: class names of a detector that carries none.
             tick: called often; may raise to cancel.
-        Raises: NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull.
+        Raises: NotFound, UnsafeFile, IntegrityError, Unsupported, DiskFull, CardError (names that do not fit).
         """
         source = Path(source)
         origin = sha256(source, tick) if source.is_file() and not source.is_symlink() else ""
         if origin and (twin := self._with_origin(origin)) is not None:
-            return twin
+            return self.name_classes(twin, names) if names else twin
         stage = self._shelf.stage()
         try:
-            found = convert.bring(source, stage, tick)
+            found = convert.bring(source, stage, tick, names)
             extra = {"kind": found.kind, **({"origin": origin} if origin else {})}
             card = Card(
-                id=free_id(source.stem, self.cards()),
+                id=free_id(source.stem, ()),
                 title=title if title else source.stem,
                 summary=found.summary,
                 tasks=found.tasks,
@@ -246,11 +263,22 @@ class Store:
                 source=Source(kind="imported"),
                 size=None,
                 memory=None,
-                options={**found.options, **extra, **({"names": list(names)} if names else {})},
+                options={**found.options, **extra},
             )
-            return self._list(stage, card, survey(stage))
+            return self._list(stage, card, survey(stage), origin)
         finally:
             convert.discard(stage)
+
+    def name_classes(self, card: Card, names: Sequence[str]) -> Card:
+        """Gives the classes of an imported detector their names. Raises NotAllowed, CardError, and as `path`."""
+        if card.source.kind != "imported" or card.engine != "yolo":
+            raise NotAllowed(f"{card.title} is no detector of yours.", "Only an imported detector's classes are named.")
+        finding = Finding(str(card.options.get("kind", "")), card.engine, card.tasks, card.summary, card.options)
+        settled = detectors.settled(finding, self.path(card), names)
+        own = card.model_copy(update={"summary": settled.summary, "options": settled.options})
+        with self._records.lock(card.id):
+            self._shelf.rewrite(own)
+        return own
 
     def stage(self) -> Path:
         """A new empty folder on the disk of the imported models. Whoever asks for it discards it."""
@@ -264,21 +292,31 @@ class Store:
         if known is not None and self.state(known).offline and self._same_files(known, files):
             return known
         if known is not None and known.source.kind == "hub" and not self.state(known).offline:
-            record = Record(place="home", files=files, complete=True, owned=True, last_used=time.time())
+            now = time.time()
+            record = Record(place="home", files=files, complete=True, owned=True, last_used=now, checked=now)
             with self._records.lock(known.id):
+                self._shelf.remove(known.id)
                 self._shelf.publish(stage, known.id)
                 self._records.put(known.id, record)
             return known
-        return self._list(stage, card.model_copy(update={"id": free_id(card.id, self.cards())}), files)
+        return self._list(stage, card, files)
 
-    def _list(self, stage: Path, card: Card, files: dict[str, FileRecord]) -> Card:
-        """Makes a staged folder a model of the user's. Its card carries the hashes, in case the record is lost."""
+    def _list(self, stage: Path, card: Card, files: dict[str, FileRecord], origin: str = "") -> Card:
+        """Makes a staged folder a model of the user's, under its card's id or, where that is taken, one like it.
+
+        Its card carries the hashes, in case the record is lost. The same `origin` twice gives the same card.
+        """
         hashes = {name: file.sha256 for name, file in files.items()}
         fields = {"sha256": hashes, "size": sum(file.size for file in files.values())}
-        own = card.model_copy(update={**fields, "source": Source(kind="imported", path=card.id)})
-        with self._records.lock(own.id):
-            self._records.put(own.id, Record(place="home", files=files, complete=True, last_used=time.time()))
-            self._shelf.publish(stage, own.id, own)
+        with self._records.lock(_NEW):  # one at a time: of two that want one id, the second sees the first
+            if origin and (twin := self._with_origin(origin)) is not None:
+                return twin
+            id_ = free_id(card.id, self.cards().keys() | self._shelf.ids())
+            own = card.model_copy(update={**fields, "id": id_, "source": Source(kind="imported", path=id_)})
+            self._shelf.publish(stage, id_, own)
+            with self._records.lock(id_):
+                now = time.time()
+                self._records.put(id_, Record(place="home", files=files, complete=True, last_used=now, checked=now))
         return own
 
     def _with_origin(self, origin: str) -> Card | None:
@@ -304,7 +342,8 @@ class Store:
             self._note(card, last_used=time.time())
 
     def remove(self, card: Card) -> int:
-        """Takes the model off this disk and returns the bytes freed. Files that other models use stay.
+        """Takes the model and what was converted from it off this disk and returns the bytes freed. Files that other
+        models use stay.
 
         Raises NotAllowed for shipped models.
         """
@@ -317,10 +356,10 @@ class Store:
                 freed = pull.give_up(self._hub, card, record, self._shared(card, record))
             self._shelf.remove(card.id)
             self._records.drop(card.id)
-        return freed
+        return freed + self._variants.forget(card.id)
 
     def evict(self, budget: int | None = None, keep: Collection[str] = ()) -> tuple[Evicted, ...]:
-        """Removes downloaded models, least recently used first, until the rest fit into the budget.
+        """Removes downloaded models and their variants, least recently used first, until the rest fit into the budget.
 
         Never touched: shipped and imported models (they cannot be downloaded again), pinned ones, those in `keep`, and
         files that another program put into the cache.
@@ -329,8 +368,9 @@ class Store:
             budget: bytes; the configured disk budget where None.
             keep: ids of cards, e.g. of loaded models.
         """
-        limit = round(self._config.disk_gb * 1e9) if budget is None else budget
-        total = sum(self.state(card).size for card in self._cards.values() if card.source.kind == "hub")
+        limit = self._config.disk_budget if budget is None else budget
+        hub = [card for card in self._cards.values() if card.source.kind == "hub"]
+        total = sum(self.state(card).size + self._variants.bytes(card.id) for card in hub)
         gone: list[Evicted] = []
         for _, card, _ in self._evictable():
             if total > limit and card.id not in keep:
@@ -345,7 +385,7 @@ class Store:
         for card in self._cards.values():
             record = self._records.get(card.id) if card.source.kind == "hub" else None
             if record is not None and record.owned and not record.pinned:
-                found.append((record.last_used, card, self.state(card).size))
+                found.append((record.last_used, card, self.state(card).size + self._variants.bytes(card.id)))
         return sorted(found, key=lambda row: row[0])
 
     def _shared(self, card: Card, record: Record) -> set[str]:
@@ -358,7 +398,7 @@ class Store:
         with self._records.lock(card.id):
             record = self._record(card)
             if record is None:
-                raise NotFound(f"{card.title} is not on this device.", "Download it in Models first.")
+                raise NotFound(f"{card.title} is not on this device.", "Download it first.")
             self._records.put(card.id, record.model_copy(update=fields))
 
     # ── looking ──────────────────────────────────────────────────────────────
@@ -390,12 +430,14 @@ class Store:
         is_unsealed = not record.files  # a shipped folder without hashes: what lies there is taken as it is
         if only is not None and not names and not (is_unsealed and (folder / only).is_file()):
             raise NotFound(f"{card.title} has no {only}.")
-        files, damaged = dict(record.files), record.damaged if only else ""
+        files, damaged, checked = dict(record.files), record.damaged if only else "", record.checked
+        if only is None and (full or time.time() - checked > TRUSTED_S):
+            full, checked = True, time.time()
         for name in names:
             if full or record.damaged or not is_fresh(folder, name, record.files[name]):
                 files[name] = self._checked_file(card, record, name, tick)
-        if (files, damaged) != (record.files, record.damaged):
-            self._put(card, record.model_copy(update={"files": files, "damaged": damaged}))
+        if (files, damaged, checked) != (record.files, record.damaged, record.checked):
+            self._put(card, record.model_copy(update={"files": files, "damaged": damaged, "checked": checked}))
         return folder
 
     def _checked_file(self, card: Card, record: Record, name: str, tick: convert.Tick) -> FileRecord:
@@ -420,13 +462,13 @@ class Store:
         if card.source.kind == "builtin":
             return NotFound(f"models/{card.source.path} is missing.", HINTS["builtin"])
         if card.source.kind == "imported":
-            return NotFound(f"{card.title} {what} on this device.", "Import it again in Models.")
+            return NotFound(f"{card.title} {what} on this device.", "Import it again.")
         if self._hub.is_offline:
             return OfflineError(
                 f"{card.title} {what} on this device, and the studio is offline.",
-                "Import a model pack, or go online and download it in Models.",
+                "Import a model pack, or go online and download it.",
             )
-        return NotFound(f"{card.title} {what} on this device.", "Download it in Models.")
+        return NotFound(f"{card.title} {what} on this device.", "Download it.")
 
     def _folder(self, card: Card, record: Record) -> Path:
         if record.place == "builtin":

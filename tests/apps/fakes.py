@@ -24,6 +24,11 @@ from tests.apps.finders import CARDS, FINDERS
 DEVICE = Device("Test processor", 2, 12 * 2**30, "cpu")
 
 
+def own(piece: Any) -> dict[str, Any]:
+    """What a piece was made with, as its script receives it."""
+    return json.loads(piece.js_on_load.partition("studio.mount(")[2].partition(", ")[2].partition(", element, ")[0])
+
+
 class FakeEngine:
     """Paints discs whose colour is the seed's. `pace` is seconds a step; "slow" in the prompt makes it half a second,
     "very slow" three.
@@ -41,6 +46,8 @@ class FakeEngine:
             raise Unsupported("This model cannot do that.", "Choose another model.")
         if task.kind in FINDERS:
             return FINDERS[task.kind](task, assets)
+        if task.kind == "explore":
+            return Result(data={"op": task.op})
         steps = task.steps or 20
         rng = np.random.default_rng(task.seed)
         count, side = task.count, task.width or 128
@@ -53,11 +60,11 @@ class FakeEngine:
         for step in range(steps):
             if is_cancelled():
                 raise Cancelled
-            on_event("progress", (step, steps, "painting"))
+            on_event("progress", (step * count, steps * count, "step"))
             share = step / steps
             on_event("preview", ((images[0] * share + noise * (1 - share)).astype(np.uint8)[::4, ::4],))
             time.sleep(3.0 if "very slow" in task.prompt else 0.5 if "slow" in task.prompt else self.pace)
-        on_event("progress", (steps, steps, "decoding"))
+        on_event("progress", (steps * count, steps * count, "decoding"))
         seeds = [task.seed + k for k in range(count)]
         notes = ["The prompt names nothing this model knows."] if "xyzzy" in task.prompt else []
         return Result(tuple(images), data={"seeds": seeds, "seconds": {"painting": steps * self.pace}, "notes": notes})
@@ -69,7 +76,7 @@ class FakePool(Pool):
     pace = 0.0
 
     @contextmanager
-    def lease(self, card: Card, is_cancelled: Any = None) -> Iterator[Any]:  # type: ignore[override]
+    def lease(self, card: Card, is_cancelled: Any = None, need: Any = None) -> Iterator[Any]:  # type: ignore[override]
         yield FakeEngine(self.pace)
 
 

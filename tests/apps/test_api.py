@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from apps import api, routes
-from studio.errors import StudioError
 from studio.ops import pictures
 from studio.studio import Studio
+from studio.tasks import TASKS
 from tests.fakes import DEVICE
 
 PICTURE = np.zeros((90, 120, 3), np.uint8)
@@ -21,7 +21,7 @@ def client(config):
     studio.start()
     app = FastAPI()
     app.include_router(api.router(studio))
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))
+    routes.add_handlers(app)
     yield TestClient(app)
     studio.close()
 
@@ -86,3 +86,9 @@ def test_a_bad_picture_is_refused(client):
 def test_schemas_and_models_are_listed(client):
     assert "guidance_scale" in client.get("/api/v1/tasks").json()["generate"]["properties"]
     assert {m["state"]["status"] for m in client.get("/api/v1/models").json()} == {"ready"}
+
+
+def test_the_api_describes_itself(client):
+    described = client.get("/openapi.json").json()
+    assert "prompt" in str(described["paths"]["/api/v1/generate"]["post"]["requestBody"])
+    assert {f"/api/v1/{kind}" for kind in TASKS} <= described["paths"].keys()

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from apps import bench_cli
 from studio.cards import load_cards
+from studio.compress.bench import Bench
 from studio.config import ROOT
 from studio.device import Device
 from studio.errors import StudioError
@@ -35,9 +36,10 @@ ROWS = [
 
 
 @pytest.fixture
-def shell():
+def shell(tmp_path):
     """Calls a verb; `asked` has what the studio was asked for, `used` what was made the default."""
     asked, used = [], []
+    device = Device("Test processor", 2, 2**33, "cpu")
 
     def compare(card, folder, fingerprint, names, **more):
         asked.append((names, more))
@@ -48,9 +50,14 @@ def shell():
     studio = SimpleNamespace(
         card=lambda id_: CARD,
         cards=lambda ready=False: [CARD],
-        bench=SimpleNamespace(compare=compare, verdicts=verdicts, offered=lambda card: ["onnxruntime-fp32"]),
+        bench=SimpleNamespace(
+            compare=compare,
+            verdicts=verdicts,
+            offered=lambda card: ["onnxruntime-fp32"],
+            planned=Bench(tmp_path, tmp_path, device).planned,
+        ),
         store=store,
-        device=Device("Test processor", 2, 2**33, "cpu"),
+        device=device,
         use=lambda id_, key: used.append((id_, key)),
     )
 

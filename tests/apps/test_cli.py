@@ -1,12 +1,15 @@
 import json
+import os
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save_file
 
 from apps.cli import cli
 from studio.ops import pictures
 from studio.train import recipes, record
+from tests.engines.test_yolo import columns, write_model
 from tests.train.tiny import RECIPE
 
 PICTURE = np.zeros((90, 120, 3), np.uint8)
@@ -58,6 +61,35 @@ def test_flags_are_the_fields_of_the_task(call):
     assert "--point" in call("run", "segment", "--help").output
 
 
+def test_help_gives_the_bounds_the_choices_and_the_defaults_of_every_field(call):
+    output = " ".join(call("run", "generate", "--help").output.split())
+    for words in (
+        "[at least 1; at most 150]",
+        "[at least 64; at most 2048; a multiple of 8]",
+        "DPM++ 2M Karras, DPM2, Euler, Euler a",
+        "[above 0; at most 1; default 0.6]",
+        "[at least 0; at most 4294967295]",
+        "[at most 2000 characters]",
+    ):
+        assert words in output
+    assert "[at most 256 times]" in call("run", "segment", "--help").output
+
+
+def test_every_verb_over_models_prints_json(call, monkeypatch, config):
+    (config.models / "shipped").mkdir()
+    (config.models / "shipped" / "model.dat").write_bytes(b"x" * 10)
+    assert json.loads(call("models", "seal", "--json").output) == {"files": 1, "bytes": 10}
+    shipped = '[own]\ntitle = "Own"\ntasks = ["detect"]\nengine = "yolo"\nlicence = "MIT"\n'
+    (config.models / "own.toml").write_text(shipped + 'source = {kind = "builtin", path = "shipped"}\n')
+    assert json.loads(call("models", "pin", "own", "--json").output) == {"id": "own", "pinned": True}
+    assert json.loads(call("models", "pin", "own", "--off", "--json").output) == {"id": "own", "pinned": False}
+    budgets = []
+    monkeypatch.setattr("studio.weights.store.Store.evict", lambda self, budget=None: budgets.append(budget) or ())
+    call("models", "evict", "--json")
+    call("models", "evict", "--budget-gb", "1.5", "--json")
+    assert budgets == [None, 1_500_000_000]
+
+
 @pytest.mark.parametrize(
     ("args", "word"),
     [
@@ -94,6 +126,37 @@ def test_models_are_listed_with_their_state(call):
     rows = json.loads(call("models", "list", "--json").output)
     assert {row["id"] for row in rows} == {"paced", "classic-faces", "classic-grabcut"}
     assert all(row["status"] == "ready" for row in rows)
+
+
+def test_an_import_that_nothing_can_run_says_so_at_once_and_in_the_list(call, tmp_path):
+    save_file({"*": np.zeros((2, 768), np.float32)}, tmp_path / "cat.safetensors")
+    said = call("models", "import", tmp_path / "cat.safetensors").output
+    assert "A textual inversion for SD 1.x, 2 vectors. Kept, but nothing here can run it yet: a textual" in said
+    (row,) = [row for row in json.loads(call("models", "list", "--json").output) if row["id"] == "cat"]
+    assert row["status"] == "unusable"
+    assert row["reason"] in call("models", "list").output
+
+
+def test_classes_of_an_imported_detector_are_named_now_or_later(call, tmp_path):
+    write_model(tmp_path / "pets.onnx", {"output0": columns([], 2)})
+    (tmp_path / "names.txt").write_text("cat\ndog\n", encoding="utf-8")
+    assert "numbered until you name them" in call("models", "import", tmp_path / "pets.onnx").output
+    wrong = call("models", "names", "pets", "--classes", "cat")
+    assert (wrong.exit_code, "1 names are given" in wrong.output) == (1, True)
+    assert call("models", "names", "pets", "--classes", tmp_path / "names.txt").exit_code == 0
+    assert json.loads(call("models", "names", "pets", "--json").output)["classes"] == ["cat", "dog"]
+    assert "2 classes by name" in call("models", "show", "pets").output
+    given = call("models", "import", tmp_path / "pets.onnx", "--classes", "a,b", "--json")
+    assert (json.loads(given.output)["id"], json.loads(given.output)["options"]["names"]) == ("pets", ["a", "b"])
+    assert "no detector of yours" in call("models", "names", "classic-faces", "--classes", "coco").output
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in its file system")
+def test_a_device_or_a_pipe_is_no_picture(call, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("/dev/zero", tmp_path / "pipe", tmp_path):
+        result = call("run", "detect", "--image", file)
+        assert (result.exit_code, "a folder or a device" in result.output) == (1, True)
 
 
 def test_kiosk_changes_no_models(call, photo):

@@ -52,7 +52,7 @@ def test_the_form_becomes_a_task() -> None:
 
 def test_a_class_has_the_colour_of_the_exported_picture(studio: Studio) -> None:
     shown = detect.show_found(studio, found(studio))
-    red, green, blue = detections.colour("cat")
+    red, green, blue = detections.colours(["cat", "dog"])["cat"]
     assert shown["boxes"][0] == {
         "box": [0, 1, 10, 20],
         "label": "cat",
@@ -94,3 +94,15 @@ def test_the_filter_does_not_go_along_to_another_model() -> None:
     values = (0.25, 0.45, ["dog"], 300)
     assert detect.without_classes(values, same=True) == [0.25, 0.45, ["dog"], 300]
     assert detect.without_classes(values, same=False) == [0.25, 0.45, [], 300]
+
+
+def test_where_nothing_was_found_the_model_says_what_it_knows(tmp_path: Path) -> None:
+    studio = Studio(Config(home=tmp_path / "home", cache=tmp_path / "cache", prewarm=False), DEVICE)
+    nothing = detect.show_found(studio, found(studio, 0))["nothing"]
+    assert nothing["text"].startswith("This model finds faces of at least 30 px")
+    assert nothing["text"].endswith("Fetch D-FINE nano (15 MB), or lower the confidence.")
+    assert (nothing["go"], nothing["label"]) == ("Models", "Fetch D-FINE nano (15 MB)")
+    assert "drawn stickers, not photographs" in detect.advice(studio, "starter-detector")["text"]
+    assert detect.advice(studio, "yolo11n")["text"] == "Lower the confidence, or choose another model."
+    assert detect.show_found(studio, found(studio))["nothing"] is None
+    studio.close()

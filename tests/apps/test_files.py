@@ -17,7 +17,7 @@ from PIL import Image
 from apps import files, routes
 from studio.config import Config
 from studio.engines.base import Result
-from studio.errors import InvalidTask, NotFound, StudioError
+from studio.errors import InvalidTask, NotFound
 from studio.exports import File
 from studio.library import Artifact
 from studio.studio import Studio
@@ -35,7 +35,7 @@ def studio(config: Config) -> Iterator[Studio]:
 @pytest.fixture
 def client(studio: Studio) -> TestClient:
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     return TestClient(app)
 
@@ -128,6 +128,13 @@ def test_exporting_all_segments_and_keeping(client: TestClient, studio: Studio) 
     assert studio.library.list() == []
     assert client.post(f"/face/keep/{artifact.id}").status_code == 200
     assert [found.id for found in studio.library.list()] == [artifact.id]
+
+
+def test_an_output_chosen_a_thousand_times_is_written_once(client: TestClient, studio: Studio) -> None:
+    artifact = segmented(studio, square(10, 10, 70, 50), square(20, 20, 30, 30))
+    answer = client.get(f"/face/export/{artifact.id}/mask", params={"chosen": ",".join(["0"] * 1000)})
+    once = client.get(f"/face/export/{artifact.id}/mask", params={"chosen": "0"})
+    assert answer.content == once.content
 
 
 @pytest.mark.parametrize(

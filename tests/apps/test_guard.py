@@ -1,13 +1,17 @@
 """What the page's door lets through, asked over the real app without a socket."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from apps import guard
 from apps.guard import Guard, host_name, is_foreign
 from apps.serve import Front, create_app, quiet_gradio
 from studio.ops.pictures import encode_png
 from tests.apps.fakes import fake_studio
+from tests.apps.test_serve import run_elsewhere
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,74 @@ def test_foreign_pages_may_not_post(client, headers):
     assert client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
 
 
+@pytest.mark.parametrize("path", ["/face/augment?names=flip", "/face/models/starter/pack", "/face/status", "/x"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_foreign_pages_may_not_look_either(client, path, site):
+    answer = client.get(path, headers={"sec-fetch-site": site, "sec-fetch-mode": "no-cors"})
+    assert answer.status_code == 403
+    assert client.get(path, headers={"sec-fetch-site": site, "sec-fetch-mode": "navigate"}).status_code == 403
+
+
+def test_a_link_to_the_page_works_and_nobody_may_embed_its_answers(client):
+    page = client.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"})
+    assert page.status_code == 200
+    assert client.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}).status_code == 403
+    assert client.get("/face/status").headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_body_that_never_ends_is_not_waited_for(studio, monkeypatch):
+    monkeypatch.setattr(guard, "BODY_GRACE_S", 0.1)
+    sent = []
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+            pass
+        raise RuntimeError("the body was cut")
+
+    async def drip():
+        if not sent_parts:
+            sent_parts.append(1)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    sent_parts = []
+    scope = {"type": "http", "method": "POST", "path": "/face/upload", "headers": [(b"host", b"localhost")]}
+    run_elsewhere(Guard(app, studio.config)(scope, drip, send))
+    assert sent[0]["status"] == 408
+
+
+def test_one_visitor_has_so_many_requests_at_once(studio):
+    async def check():
+        go, codes = asyncio.Event(), []
+
+        async def app(scope, receive, send):
+            await go.wait()
+            await guard.answer(send, 200, "")
+
+        async def send(message):
+            codes.append(message.get("status"))
+
+        guarded = Guard(app, studio.config.model_copy(update={"mode": "kiosk"}))
+
+        def ask(address):
+            scope = {"type": "http", "method": "GET", "path": "/face/status", "client": (address, 1)}
+            return asyncio.create_task(guarded({**scope, "headers": [(b"host", b"localhost")]}, None, send))
+
+        many = [ask("1.1.1.1") for _ in range(guard.AT_ONCE)]
+        await asyncio.sleep(0)
+        await ask("1.1.1.1")
+        assert codes[0] == 429
+        other = ask("2.2.2.2")
+        go.set()
+        await asyncio.gather(*many, other)
+        assert codes.count(200) == guard.AT_ONCE + 1
+
+    run_elsewhere(check())
+
+
 def test_the_own_page_may_post(client):
     answer = client.post("/face/upload?name=a.png", content=png(), headers={"origin": "http://localhost"})
     assert answer.status_code == 200
@@ -91,7 +163,7 @@ def test_gradios_upload_is_closed(client):
 
 
 def test_bodies_have_a_limit(client):
-    assert client.post("/gradio_api/queue/join", content=b"x" * (3 * 2**20)).status_code == 413
+    assert client.post("/gradio_api/run/predict", content=b"x" * (3 * 2**20)).status_code == 413
     assert client.post("/face/upload", content=b"x" * (42 * 2**20)).status_code == 413
 
     def endless():

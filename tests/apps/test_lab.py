@@ -20,6 +20,7 @@ from studio.studio import Studio
 from studio.tasks import Train
 from studio.train import adopt, recipes
 from studio.train.options import Options
+from tests.apps.fakes import own
 from tests.fakes import DEVICE
 from tests.train.tiny import RECIPE, TinyOptions
 
@@ -38,7 +39,7 @@ def studio(config, monkeypatch):
 @pytest.fixture
 def client(studio):
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     return TestClient(app)
 
@@ -134,12 +135,13 @@ def test_runs_and_what_a_lab_can_open_are_listed(studio, client):
     assert (about["kind"], about["recipe"], about["config"]) == ("run", "tiny", {"size": 16})
 
 
-def test_a_public_page_lists_only_the_runs_a_browser_knows(config, monkeypatch):
+def test_a_public_page_lists_only_the_owners_runs(config, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", RECIPE)
     studio = Studio(Config(**{**config.model_dump(), "mode": "space"}), DEVICE)
     mine, _ = trained(studio), trained(studio)
+    studio.runs.update(mine.id, owner="me")
     assert learn.visible(studio, None, "") == []
-    assert [run.id for run in learn.visible(studio, None, f"{mine.id},nobody")] == [mine.id]
+    assert [run.id for run in learn.visible(studio, None, "me")] == [mine.id]
 
 
 def test_a_training_is_queued_paused_and_deleted(studio, client):
@@ -205,7 +207,7 @@ def test_a_zip_is_looked_through_when_it_comes(studio, client):
 def test_a_kiosk_asks_for_no_folder(config, mode, offered):
     studio = Studio(Config(**{**config.model_dump(), "mode": mode}), DEVICE)
     with gr.Blocks():
-        assert lab.picture_source("data", "digits", studio).props["folders"] is offered
+        assert own(lab.picture_source("data", "digits", studio))["folders"] is offered
 
 
 def test_augmentations_can_be_looked_at(client):

@@ -8,16 +8,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from safetensors.numpy import save_file
 
 from apps import catalogue, routes
 from apps.catalogue import Catalogue
 from studio.config import Config
-from studio.errors import InvalidTask, NotAllowed, NotFound, OfflineError, StudioError
+from studio.errors import InvalidTask, NotAllowed, NotFound, OfflineError
 from studio.studio import Studio
 from studio.weights.shipped import seal
+from tests.engines.test_yolo import columns, write_model
 from tests.fakes import DEVICE
 
 SIZE = 3 * 2**20
@@ -64,7 +67,7 @@ def studio(config: Config) -> Iterator[Studio]:
 @pytest.fixture
 def client(studio: Studio) -> TestClient:
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     return TestClient(app)
 
@@ -199,6 +202,28 @@ def test_a_file_that_is_no_model_is_refused_in_two_sentences_and_leaves_nothing(
     assert len(studio.cards()) == 5
 
 
+def test_an_import_says_what_it_is_and_why_it_cannot_run(client: TestClient, studio: Studio, tmp_path: Path) -> None:
+    save_file({"*": np.zeros((2, 768), np.float32)}, tmp_path / "cat.safetensors")
+    body = (tmp_path / "cat.safetensors").read_bytes()
+    (said,) = client.post("/face/models/import?name=cat.safetensors", content=body).json()["cards"]
+    assert said["summary"] == "A textual inversion for SD 1.x, 2 vectors."
+    assert said["reason"].startswith("Kept, but nothing here can run it yet: ")
+    rows = [row for group in Catalogue(studio).overview()["groups"] for row in group["models"]]
+    (row,) = [row for row in rows if row["id"] == "cat"]
+    assert (row["status"], row["reason"], row["runs"]) == ("unusable", said["reason"], False)
+    assert Catalogue(studio).details("cat")["files"]
+
+
+def test_an_import_of_a_detector_may_name_its_classes(client: TestClient, studio: Studio, tmp_path: Path) -> None:
+    write_model(tmp_path / "pets.onnx", {"output0": columns([], 2)})
+    body = (tmp_path / "pets.onnx").read_bytes()
+    refused = client.post("/face/models/import?name=pets.onnx&classes=cat", content=body)
+    assert (refused.status_code, "2 classes apart" in refused.json()["message"]) == (400, True)
+    (said,) = client.post("/face/models/import?name=pets.onnx&classes=cat,dog", content=body).json()["cards"]
+    assert studio.card(said["id"]).options["names"] == ["cat", "dog"]
+    assert said["reason"] == ""
+
+
 def test_a_pack_goes_out_and_comes_in_again(client: TestClient, studio: Studio) -> None:
     packed = client.get("/face/models/shipped/pack")
     assert packed.status_code == 200
@@ -214,7 +239,7 @@ def test_a_pack_goes_out_and_comes_in_again(client: TestClient, studio: Studio) 
 def test_import_and_packs_are_refused_where_the_mode_does_not_allow_them(config: Config) -> None:
     studio = make(config, mode="space")
     app = FastAPI()
-    app.add_exception_handler(StudioError, lambda request, error: routes.say(error))  # type: ignore[arg-type]
+    routes.add_handlers(app)
     app.include_router(routes.router(studio))
     visitor = TestClient(app)
     assert visitor.post("/face/models/import?name=a.onnx", content=b"x").status_code == 400

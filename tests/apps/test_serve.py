@@ -3,10 +3,13 @@
 import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
-from apps.serve import listen
+from apps import serve
+from apps.serve import Front, listen, reply
 from studio.config import Config
 from studio.errors import Unsupported
 
@@ -31,8 +34,7 @@ def test_an_answer_is_sent_at_once(config):
             await reader.read()
             writer.close()
 
-    with ThreadPoolExecutor(1) as elsewhere:  # a browser of other tests keeps a loop in this thread
-        elsewhere.submit(asyncio.run, visit()).result()
+    run_elsewhere(visit())
     assert at_once == [1]
 
 
@@ -42,3 +44,48 @@ def test_a_taken_address_is_refused_with_what_to_do(config):
         with pytest.raises(Unsupported, match="cannot be used") as caught:
             listen(taken)
     assert "--port" in caught.value.hint
+
+
+def test_who_asks_while_the_studio_starts_waits_for_the_answer():
+    async def check():
+        front, sent = Front(), []
+
+        async def app(scope, receive, send):
+            await reply(send, b"application/json", b"{}")
+
+        app.router = SimpleNamespace(lifespan_context=lambda app: nullcontext_async())
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/api/v1/generate"}
+        asking = asyncio.create_task(front(scope, None, send))
+        await asyncio.sleep(0.05)
+        assert sent == []
+        await front.adopt(app)
+        await asking
+        assert sent[0]["status"] == 200
+
+    run_elsewhere(check())
+
+
+def test_a_start_that_takes_too_long_is_said_with_when_to_come_back(monkeypatch):
+    monkeypatch.setattr(serve, "READY_S", 0.01)
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    run_elsewhere(Front()({"type": "http", "method": "GET", "path": "/api/v1/models"}, None, send))
+    assert sent[0]["status"] == 503
+    assert b"retry-after" in dict(sent[0]["headers"])
+
+
+@asynccontextmanager
+async def nullcontext_async():
+    yield
+
+
+def run_elsewhere(work):
+    with ThreadPoolExecutor(1) as elsewhere:  # a browser of other tests keeps a loop in this thread
+        return elsewhere.submit(asyncio.run, work).result()

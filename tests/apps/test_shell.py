@@ -12,9 +12,9 @@ import pytest
 
 from apps import generate, library, routes, theme, widgets
 from apps.shell import TABS, build
-from studio.errors import InvalidTask, NotFound, Unsupported
+from studio.errors import InvalidTask, NotFound, QueueFull, Unsupported
 from studio.ops.pictures import encode_png
-from tests.apps.fakes import fake_studio
+from tests.apps.fakes import fake_studio, own
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ def test_every_piece_has_a_name_of_its_own_and_a_kind_in_the_scripts(studio):
     pieces = [
         b for b in build(studio).blocks.values() if isinstance(b, gr.HTML) and "studio.mount" in (b.js_on_load or "")
     ]
-    names = [piece.props["name"] for piece in pieces]
+    names = [own(piece)["name"] for piece in pieces]
     assert len(names) == len(set(names))
     for piece in pieces:
         kind = piece.js_on_load.split('studio.mount("')[1].split('"')[0]
@@ -144,7 +144,7 @@ def test_in_a_space_each_browser_sees_its_own(tmp_path):
     studio = fake_studio(tmp_path, mode="space")
     studio.start()
     try:
-        face = widgets.Face(studio, gr.BrowserState(""))
+        face = widgets.Face(studio)
         job = list(studio.run("starter", {"prompt": "a rocket"}, owner="me"))[-1]
         assert face.artifact(job.artifact, "me").owner == "me"
         with pytest.raises(NotFound):
@@ -153,6 +153,42 @@ def test_in_a_space_each_browser_sees_its_own(tmp_path):
             face.job(job.id, "you")
     finally:
         studio.close()
+
+
+def test_a_visitor_with_too_many_jobs_hears_which_and_can_cancel_each(tmp_path):
+    studio = fake_studio(tmp_path, mode="kiosk")  # not started: both wait
+    try:
+        face = widgets.Face(studio, gr.BrowserState(""))
+        jobs = [studio.submit("starter", {"prompt": prompt}, owner="me") for prompt in ("a rocket", "a pizza")]
+        face.admit("you")
+        with pytest.raises(QueueFull) as caught:
+            face.admit("me")
+        shown = widgets.problem(caught.value)
+        assert shown["message"] == "Generate “a rocket” and Generate “a pizza” are not finished yet."
+        assert [job["id"] for job in shown["jobs"]] == [job.id for job in jobs]
+    finally:
+        studio.close()
+
+
+def test_with_the_visitor_their_work_ends_and_nobody_elses(tmp_path):
+    studio = fake_studio(tmp_path, pace=0.1, mode="kiosk")
+    studio.start()
+    try:
+        mine, yours = (studio.submit("starter", {"prompt": "a rocket"}, owner=who) for who in ("me", "you"))
+        routes.end_visit(studio, "")  # nobody in particular ends nothing
+        routes.end_visit(studio, "me")
+        assert list(studio.jobs.watch(mine.id))[-1].state == "cancelled"
+        assert list(studio.jobs.watch(yours.id))[-1].state == "done"
+    finally:
+        studio.close()
+
+
+def test_a_picture_without_settings_gives_none():
+    for text in (None, {}, {"parameters": ""}, {"parameters": " "}, {"Software": "camera"}):
+        assert generate.read_settings(text) == {}
+    assert generate.read_settings({"parameters": "a rocket\nSteps: 7, Seed: 0"}) == {
+        "prompt": "a rocket", "steps": 7, "seed": 0,
+    }  # fmt: skip
 
 
 def test_a_hand_off_only_names_places_that_take_the_kind(studio):

@@ -1,6 +1,6 @@
 """Networks of real size with random weights, and their conversion, for `tests.bench.runtimes`:
 
-    python -m tests.bench.big_networks unet|turbo|sam-mobile|sam-vit_b WORK
+    python -m tests.bench.big_networks unet|turbo|text|sam-mobile|sam-vit_b WORK
 
 A file `small` in WORK makes them small: to see within minutes that everything runs.
 """
@@ -20,6 +20,10 @@ from studio.nets import torchvision_guard
 
 SMALL = "small"
 MAX_TOKENS = 77
+TEXT_WAYS = (
+    ("onnxruntime", "fp32"), ("onnxruntime", "int4-weights"), ("openvino", "fp32"), ("openvino", "int8-weights"),
+    ("openvino", "int4-weights"),
+)  # fmt: skip
 
 
 class Sizes(NamedTuple):
@@ -207,6 +211,32 @@ def make_turbo(work: Path) -> None:
     (work / "turbo-card.json").write_text(json.dumps({**card, "options": {**card["options"], "fast": option}}))
 
 
+def make_text(work: Path) -> None:
+    """An SD 1.5-size text encoder, nearly all of it products of matrices, in every way that its weights stay small in
+    memory: text/<runtime>-<precision>/."""
+    torchvision_guard.install()
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from studio.compress import quantize as ways
+    from studio.compress.parts import PARTS
+    from studio.engines.torch_parts import TextEncoder, TorchPart, export
+
+    torch.manual_seed(0)
+    about, source = PARTS["diffusion"]["text_encoder"], work / "text_encoder.onnx"
+    config = CLIPTextConfig(vocab_size=49408, max_position_embeddings=MAX_TOKENS, **sizes(work).text)
+    tokens = torch.randint(0, 49408, (1, MAX_TOKENS))
+    part = TorchPart(TextEncoder(CLIPTextModel(config)).eval(), about.inputs, about.outputs, (tokens,))
+    export(part, about, source)
+    np.savez(work / "text.inputs.npz", tokens=tokens.numpy())
+    del part
+    gc.collect()
+    for runtime, precision in TEXT_WAYS:
+        out = work / "text" / f"{runtime}-{precision}"
+        out.mkdir(parents=True, exist_ok=True)
+        ways.way(runtime, precision)(ways.Job("text_encoder", source, out, []))
+
+
 def _write_pipeline(work: Path, folder: Path) -> None:
     torchvision_guard.install()
     import diffusers
@@ -259,7 +289,7 @@ def main(what: str, work: Path) -> None:
     if what.startswith("sam-"):
         make_sam(work, what.removeprefix("sam-"))
     else:
-        {"unet": make_unet, "turbo": make_turbo}[what](work)
+        {"unet": make_unet, "turbo": make_turbo, "text": make_text}[what](work)
 
 
 if __name__ == "__main__":

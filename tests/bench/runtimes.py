@@ -1,6 +1,6 @@
 """What the runtimes gain on this machine, each claim with its ratio. Run by hand, on a quiet machine:
 
-    python -m tests.bench.runtimes [--part yolo|unet|turbo|sam|starter|memory] [--runs 15] [--cores 2]
+    python -m tests.bench.runtimes [--part yolo|unet|turbo|text|sam|starter|memory] [--runs 15] [--cores 2]
                                    [--encoder vit_b] [--small]
 
 Every side of a comparison lives in a process of its own and the runs take turns. Networks whose weights are not here
@@ -8,8 +8,9 @@ get random weights of the real size: speed and memory do not depend on the value
 into `--work` (kept; about 6 GB for the UNet, 8 GB of memory while it is made). Prints one JSON object a part.
 
     yolo     YOLO11n, 640 px: ultralytics on torch, ONNX Runtime fp32, int8 on ONNX Runtime and OpenVINO, bytes to boxes
-    unet     one step of an SD 1.5-size UNet, 64 x 64 latents: diffusers on torch fp32, OpenVINO int8
+    unet     one step of an SD 1.5-size UNet, 64 x 64 latents: diffusers on torch fp32 and bf16, OpenVINO int8
     turbo    text to image at 512 px, one step, an SD 1.5-size pipeline with a tiny decoder: torch, OpenVINO int8
+    text     an SD 1.5-size text encoder with weights in 8 and 4 bits that stay so in memory
     sam      the encoder of --encoder (mobile, vit_b): torch, OpenVINO fp32 and int8; and a click's decode
     starter  the starter text to image, click to picture in a warm worker: torch, and each runtime without it
     memory   predicted and measured peak of eight pairs of model and precision
@@ -26,13 +27,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from studio.device import probe
 
 SMALL = "small"  # a folder, and in it a file that `tests.bench.big_networks` looks for
 ROOT = Path(__file__).resolve().parent.parent.parent
 WARM_UPS = 2
 SLOW_S = 2.0  # a run that takes longer is warm after one
+T = TypeVar("T")
 Run = Callable[[], object]
 
 
@@ -42,10 +47,13 @@ Run = Callable[[], object]
 def child_torch_unet(work: Path, cores: int) -> Run:
     import torch
 
+    from studio.runtimes.torch_runtime import compute_in_bf16
     from tests.bench.big_networks import unet
 
     torch.set_num_threads(cores)
     model, inputs = unet(work)
+    if os.environ.get("BENCH_PRECISION") == "bf16":
+        compute_in_bf16(model.model)
 
     def run() -> object:
         with torch.inference_mode():
@@ -79,7 +87,8 @@ def child_file(work: Path, cores: int) -> Run:
     with np.load(work / os.environ["BENCH_INPUTS"]) as arrays:
         feed = {key: arrays[key] for key in arrays.files}
     shapes = {key: value.shape for key, value in feed.items()}
-    session = runtime(name).load(file, Settings(cores, work / "compiled", shapes))
+    precision = os.environ.get("BENCH_PRECISION", "fp32")
+    session = runtime(name).load(file, Settings(cores, work / "compiled", shapes, precision=precision))
     return lambda: session.run(feed)
 
 
@@ -89,7 +98,6 @@ def child_engine(work: Path, cores: int) -> Run:
 
     from studio.cards import Card
     from studio.compress.conversion import Calls
-    from studio.device import Device
     from studio.engines.base import ENGINES
     from studio.ops.pictures import decode
     from studio.tasks import make_task
@@ -97,7 +105,8 @@ def child_engine(work: Path, cores: int) -> Run:
     facts = json.loads((work / os.environ["BENCH_CARD"]).read_text())
     card = Card.model_validate(facts["card"])
     module, _, kind = ENGINES[facts["engine"]].target.partition(":")
-    engine = getattr(importlib.import_module(module), kind)(card, Path(facts["folder"]), Device("x", cores, 0, "cpu"))
+    device = replace(probe("cpu"), cores=cores, memory=0)
+    engine = getattr(importlib.import_module(module), kind)(card, Path(facts["folder"]), device)
     data = Path(facts["image"]).read_bytes() if facts.get("image") else b""
     task = make_task(facts["kind"], {**facts["fields"], **({"image": "0" * 64} if data else {})})
     return lambda: engine.run(task, Calls({"0" * 64: decode(data)} if data else {}, work / "cache"))
@@ -215,6 +224,11 @@ def describe(work: Path, name: str, **facts: Any) -> str:
     return f"{name}.card.json"
 
 
+def in_bf16(*what: T) -> tuple[T, ...]:
+    """What is compared besides where the processor computes in bf16."""
+    return what if probe().computes("bf16") else ()
+
+
 def told(card: Any, place: Any) -> Any:
     return card.model_copy(update={"options": {**card.options, "fast": place.to_option()}}).model_dump(mode="json")
 
@@ -239,7 +253,7 @@ def part_yolo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]
     plain = describe(work, "yolo-plain", card=card.model_dump(mode="json"), **facts)
     sides.append(lambda: Side("onnxruntime-fp32", "engine", work, cores, BENCH_CARD=plain))
     notes: dict[str, str] = {}
-    for name in ("openvino-fp32", "onnxruntime-int8", "openvino-int8"):
+    for name in ("openvino-fp32", *in_bf16("openvino-bf16"), "onnxruntime-int8", "openvino-int8"):
         try:
             made = convert.make(card, folder, "bench", name, Variants(work))
         except StudioError as error:
@@ -256,9 +270,13 @@ def part_yolo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]
 
 def part_unet(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
     _prepare(work, "unet")
-    env = {"BENCH_INPUTS": "unet.inputs.npz", "BENCH_RUNTIME": "openvino"}
+    env, half = {"BENCH_INPUTS": "unet.inputs.npz", "BENCH_RUNTIME": "openvino"}, {"BENCH_PRECISION": "bf16"}
     sides = [
         lambda: Side("torch-fp32", "torch_unet", work, cores),
+        *in_bf16(
+            lambda: Side("torch-bf16", "torch_unet", work, cores, **half),
+            lambda: Side("openvino-bf16", "file", work, cores, **env, **half, BENCH_FILE="unet-fp32.xml"),
+        ),
         lambda: Side("openvino-int8", "file", work, cores, **env, BENCH_FILE="unet-int8.xml"),
         lambda: Side("openvino-int8-weights", "file", work, cores, **env, BENCH_FILE="unet-int8-weights.xml"),
     ]
@@ -282,6 +300,20 @@ def part_turbo(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any
         lambda: Side("openvino-int8", "engine", work, cores, BENCH_CARD=fast),
     ]
     return compare(sides, max(3, runs // 5), together=False)
+
+
+def part_text(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
+    from tests.bench.big_networks import TEXT_WAYS
+
+    _prepare(work, "text")
+    sides, sizes = [], {}
+    for runtime, precision in TEXT_WAYS:
+        name, suffix = f"{runtime}-{precision}", "onnx" if runtime == "onnxruntime" else "xml"
+        env = {"BENCH_INPUTS": "text.inputs.npz", "BENCH_RUNTIME": runtime}
+        file = f"text/{name}/text_encoder.{suffix}"
+        sides.append(lambda name=name, env=env, file=file: Side(name, "file", work, cores, **env, BENCH_FILE=file))
+        sizes[name] = sum(one.stat().st_size for one in (work / "text" / name).iterdir())
+    return {**compare(sides, runs, together=False), "bytes": sizes}
 
 
 def part_sam(work: Path, runs: int, cores: int, encoder: str) -> dict[str, Any]:
@@ -316,7 +348,9 @@ def part_starter(work: Path, runs: int, cores: int, encoder: str) -> dict[str, A
     facts = {"folder": str(folder), "kind": "generate", "fields": {"prompt": "a red apple", "seed": 7}}
     plain = describe(work, "starter-torch", card=card.model_dump(mode="json"), engine="diffusion", **facts)
     sides = [lambda: Side("torch-fp32", "engine", work, cores, BENCH_CARD=plain)]
-    for name in ("onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8", "openvino-int8"):
+    half = describe(work, "starter-bf16", card=told(card, Place("torch", "bf16")), engine="diffusion", **facts)
+    sides += in_bf16(lambda: Side("torch-bf16", "engine", work, cores, BENCH_CARD=half))
+    for name in ("onnxruntime-fp32", "openvino-fp32", *in_bf16("openvino-bf16"), "onnxruntime-int8", "openvino-int8"):
         made = convert.make(card, folder, "bench", name, Variants(work))
         place = Place(made.runtime, made.precision, made.folder, work / "compiled")
         file = describe(work, f"starter-{name}", card=told(card, place), engine="fast-diffusion", **facts)
@@ -355,6 +389,7 @@ PARTS: dict[str, Callable[[Path, int, int, str], dict[str, Any]]] = {
     "yolo": part_yolo,
     "unet": part_unet,
     "turbo": part_turbo,
+    "text": part_text,
     "sam": part_sam,
     "starter": part_starter,
     "memory": part_memory,

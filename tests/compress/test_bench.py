@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from studio.cards import Card, Source, load_cards
-from studio.compress import measure, plan
+from studio.compress import convert, measure, plan
 from studio.compress.bench import Bench
-from studio.compress.networks import Place
-from studio.compress.variants import key_of
+from studio.compress.networks import Place, torch_precision
 from studio.compress.verdicts import Choice
 from studio.config import ROOT
 from studio.device import Device
@@ -165,7 +165,86 @@ def test_a_painter_at_eight_bits_is_calibrated_by_painting(bench, tmp_path):
     fields = {"tasks": ("generate",), "engine": "diffusion", "licence": "Apache-2.0"}
     sizes = {"steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64}
     card = Card(id="tiny", title="Tiny", source=Source(kind="imported"), defaults=sizes, **fields)
-    bench.follow(card, folder, "f", plan.Plan("onnxruntime", "int8", 64, 0, 1, peak=1, budget=1))
-    made = bench.variants.get(card.id, key_of(card, "f"), "onnxruntime-int8")
+    made = convert.make(card, folder, "f", "onnxruntime-int8", bench.variants)
     assert {"unet", "text_encoder", "decoder", "encoder"} <= set(made.parts)
     assert made.bytes < sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+OLD, NEW = (replace(HERE, features=frozenset(features)) for features in ((), ("vnni", "bf16")))
+
+
+@pytest.mark.parametrize("id", ["starter-detector", "starter-segmenter", "starter-text-to-image"])
+def test_bf16_is_offered_where_the_processor_computes_in_it(id, cards, tmp_path):
+    old, new = (Bench(tmp_path, tmp_path, device) for device in (OLD, NEW))
+    more = set(new.offered(cards[id])) - set(old.offered(cards[id]))
+    with_torch = {"torch-bf16"} if id != "starter-detector" else set()
+    assert more == {"openvino-bf16"} | with_torch
+    assert more <= set(new.usual(cards[id]))
+    assert not more & set(old.usual(cards[id]))
+    card, folder = place(cards, id)
+    with pytest.raises(Unsupported, match="processor"):
+        old.compare(card, folder, "f", ["openvino-bf16"], anyway=True)
+
+
+def test_torch_is_told_to_compute_in_bf16(cards, tmp_path):
+    bench = Bench(tmp_path, tmp_path, NEW)
+    card, folder = place(cards, "starter-text-to-image")
+    bench.verdicts.put(card.id, Choice("torch", "bf16", "f"))
+    told = bench.applied(card, folder, "f", Generate(prompt="a", seed=1))
+    assert (told.engine, Place.of(told)) == (card.engine, Place("torch", "bf16"))
+    assert torch_precision(told, NEW) == "bf16"
+    with pytest.raises(Unsupported, match="does not compute in bf16"):
+        torch_precision(told, OLD)
+
+
+def measured(bench, card, ms=20, peak=200, **worth):
+    """A comparison of int8, which is quick and of that quality, with fp32."""
+    bench.comparisons.begin(card.id, "f", {})
+    for name, median, most, quality in (
+        ("onnxruntime-fp32", 60, 200, {"map50": 0.6}),
+        ("openvino-int8", ms, peak, worth),
+    ):
+        runtime, _, precision = name.partition("-")
+        row = {"card": card.id, "runtime": runtime, "precision": precision, "bytes": 9e6, "peak_mb": most, "load_s": 1}
+        bench.comparisons.put(card.id, {**row, "first_ms": 90, "median_ms": median, "spread_ms": 1, "quality": quality})
+
+
+def test_a_plan_asks_the_verdicts(cards, tmp_path):
+    bench = Bench(tmp_path, tmp_path, NEW)
+    card, folder = place(cards, "starter-detector")
+    first = bench.planned(card, folder, "f", 8 * 2**30)
+    assert (first.runtime, first.precision) == ("openvino", "int8")
+    assert "not measured" in str(first)
+    measured(bench, card, map50=0.6)
+    assert str(bench.planned(card, folder, "f", 8 * 2**30)).endswith("no mAP50 lost: use it.")
+    measured(bench, card, map50=0.4)
+    other = bench.planned(card, folder, "f", 8 * 2**30)  # of what was measured the best is left, though int8 is untried
+    assert (other.runtime, other.precision) == ("onnxruntime", "fp32")
+    measured(bench, card, ms=58, map50=0.6, peak=900)  # as good and as fast, and takes more memory
+    assert bench.planned(card, folder, "f", 8 * 2**30).precision == "fp32"
+    assert bench.planned(card, folder, "other weights", 8 * 2**30) == first
+
+
+def test_what_loses_too_much_is_not_followed(cards, tmp_path, monkeypatch):
+    bench = Bench(tmp_path, tmp_path, replace(HERE, features=frozenset({"bf16"})))
+    card, folder = place(cards, "starter-detector")
+    asked = []
+
+    def compare(card, folder, fingerprint, names, **options):
+        asked.extend(names)
+        measured(bench, card, map50=0.4)
+
+    monkeypatch.setattr(bench, "compare", compare)
+    monkeypatch.setattr(convert, "make", lambda *args: None)
+    wanted = plan.Plan("openvino", "int8", 640, 0, 1, 1, 8 * 2**30, plan.unmeasured("int8"))
+    followed = bench.follow(card, folder, "f", wanted)
+    assert asked == ["openvino-int8"]
+    assert followed.precision != "int8"
+    assert bench.verdicts.get(card.id).precision == followed.precision
+
+
+def test_a_choice_says_why(cards, bench):
+    card, _ = place(cards, "starter-detector")
+    measured(bench, card, map50=0.6)
+    bench.choose(card, "f", "openvino-int8")
+    assert bench.verdicts.get(card.id).sentence == "int8 on OpenVINO: 3.0× faster, as large, no mAP50 lost: use it."

@@ -134,6 +134,7 @@ def test_a_pruned_part_is_smaller_on_disk_and_loads(tmp_path):
     made = _part(job, "onnxruntime", "pruned-rows-50", about)
     assert (out / made.weights).stat().st_size + (out / made.file).stat().st_size < size
     assert made.layers
+    assert made.note == ""
     session = runtime("openvino").load(
         out / made.file, Settings(), lambda: assembled(out / made.file, out / made.weights)
     )
@@ -149,3 +150,21 @@ def test_a_part_without_such_channels_stays_whole_and_says_so(tmp_path):
     part = _part(job, "onnxruntime", "pruned-rows-25", Part("network", ("x",), ("y",)))
     assert part.precision == "fp16"
     assert "stays in fp16" in part.note
+
+
+def test_less_than_was_asked_for_is_said(tmp_path):
+    """One of two branches makes what comes out of the network, and may not lose a channel."""
+    source, out = tmp_path / "network.onnx", tmp_path / "out"
+    out.mkdir()
+    wide = {"kernel_shape": [9, 9], "pads": [4, 4, 4, 4]}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["p"], **WINDOW),
+        helper.make_node("Conv", ["p", "b"], ["q"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["x", "c"], ["r"], **wide),
+        helper.make_node("Add", ["q", "r"], ["y"]),
+    ]
+    weights = {"a": drawn(64, 3, 3, 3), "b": drawn(5, 64, 1, 1), "c": drawn(5, 3, 9, 9)}
+    onnx.save(made(nodes, weights, (1, 5, 16, 16)), str(source))
+    job = quantize.Job("network", source, out, [{"x": drawn(1, 3, 16, 16)}])
+    part = _part(job, "onnxruntime", "pruned-rows-25", Part("network", ("x",), ("y",)))
+    assert part.note.startswith("16% of the network's weights went, 25% were asked for")

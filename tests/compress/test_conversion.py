@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -10,8 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from studio.cards import Card, Source
 from studio.compress import convert, graphs, quantize, samples
 from studio.compress.conversion import _check, _part
+from studio.compress.networks import Networks, Place
 from studio.compress.parts import Part
-from studio.compress.variants import PartFile, Variants, key_of, split_name
+from studio.compress.variants import FACTS, VERSION, PartFile, Variants, key_of, split_name
+from studio.device import probe
 from studio.errors import Cancelled, InvalidImage, InvalidTask, OutOfMemory, Unsupported
 from studio.ops.pictures import encode_png
 from studio.runtimes.base import Settings, runtime
@@ -74,6 +78,8 @@ def job(tmp_path):
         ("openvino-fp32", 1e-4),
         ("openvino-fp16", 2e-3),
         ("onnxruntime-int8-weights", 0.02),
+        ("openvino-int8-weights", 0.02),
+        ("openvino-int4-weights", 0.2),
         ("onnxruntime-int4", 0.2),
         ("openvino-int4", 0.2),
         ("onnxruntime-int1", 1.0),
@@ -92,6 +98,59 @@ def test_every_way_makes_a_file_that_runs(job, name, limit):
     assert (job.out / made.file).is_file()
     assert made.error <= limit
     assert (made.runtime, made.precision) == (target, precision)
+
+
+def test_bf16_is_made_where_the_processor_computes_in_it(job):
+    if not probe().computes("bf16"):
+        with pytest.raises(Unsupported, match="does not compute in bf16 on this processor"):
+            _part(job, "openvino", "bf16", ABOUT)
+        return
+    exact, rounded = (_part(job, "openvino", precision, ABOUT).error for precision in ("fp32", "bf16"))
+    assert exact < 1e-5 < rounded < 0.02
+
+
+def product(file):
+    """A product with weights that are transposed first: (1, 4, 64) -> (1, 4, 96)."""
+    weights = np.random.default_rng(0).standard_normal((96, 64)).astype(np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["images", "t"], ["output0"], name="product"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, width])
+             for name, width in (("images", 64), ("output0", 96))]  # fmt: skip
+    graph = helper.make_graph(nodes, "product", ports[:1], ports[1:], [numpy_helper.from_array(weights, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
+    return file
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-int4-weights", "openvino-int4-weights"])
+def test_four_bits_stay_four_bits_in_memory(name, job, tmp_path):
+    source = product(tmp_path / "network.onnx")
+    feeds = [{"images": np.random.default_rng(k).standard_normal((1, 4, 64)).astype(np.float32)} for k in range(4)]
+    made = _part(job._replace(source=source, feeds=feeds), *split_name(name), ABOUT)
+    assert (made.weights, made.note) == ("", "")  # no packed file that would be unpacked to fp32
+    assert 0.001 < made.error < 0.2
+    assert 0.01 < made.layers["w"] < 0.2
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8", "onnxruntime-fp32", "openvino-fp32"])
+def test_a_squeezed_part_answers_the_same(name, job):
+    made = _part(job, *split_name(name), ABOUT)
+    before = [runtime(made.runtime).load(job.out / made.file, Settings()).run(feed) for feed in job.feeds[:2]]
+    size = sum(file.stat().st_size for file in job.out.iterdir())
+    squeezed = quantize.squeezed(job.out, made)
+    facts = {
+        "version": VERSION,
+        "runtime": made.runtime,
+        "precision": made.precision,
+        "parts": {"network": vars(squeezed)},
+    }
+    (job.out / FACTS).write_text(json.dumps(facts))
+    place = Place(made.runtime, made.precision, job.out)
+    session = Networks("yolo", job.out, place, Settings()).open("network")
+    for feed, wanted in zip(job.feeds, before, strict=False):
+        assert np.allclose(session.run(feed)["output0"], wanted["output0"], atol=1e-5)
+    assert sum(file.stat().st_size for file in job.out.iterdir() if file.name != FACTS) < size
 
 
 def test_packed_files_are_small(job):

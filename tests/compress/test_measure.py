@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from studio.cards import load_cards
 from studio.compress import measure, samples
 from studio.compress.subjects import Subject
 from studio.config import ROOT
+from studio.errors import StudioError
 from studio.ops.metrics import Truth
+from studio.train import world
 
 MODELS = ROOT / "models"
 
@@ -83,3 +86,29 @@ def test_masks_are_compared_with_fp32_and_with_the_truth():
 def test_average_precision_is_counted_on_enough_scenes(detector):
     assert samples.compared(detector.card) >= 48
     assert samples.compared(detector.card.model_copy(update={"tasks": ("segment",)})) < 20
+
+
+def sticker(name, seed, shift=0, error=0.0):
+    """A picture that shows what was asked for, and what a UNet answered to two questions on the way."""
+    thing = next(one for one in world.THINGS if one.name == name)
+    picture = Image.new("RGB", (128, 128), (240, 240, 240))
+    image = world.sticker(thing.emoji, 96)
+    picture.paste(image, (16 + shift, 16), image)
+    steps = np.random.default_rng(seed).standard_normal((2, 4, 8, 8)).astype(np.float32)
+    return {"image": np.asarray(picture), "thing": np.array(name), "steps": steps * (1 + error)}
+
+
+def test_paintings_are_judged_by_thing_and_step_not_by_pixels():
+    try:
+        base = [sticker("dog", 0), sticker("banana", 1)]
+    except StudioError:
+        pytest.skip("there is no emoji font here")
+    other = [sticker("dog", 0, shift=9, error=0.1), sticker("banana", 1, shift=9, error=0.1)]
+    found = measure._quality(base, other)
+    assert found["step_error"] == pytest.approx(0.1, abs=1e-3)
+    assert found["psnr"] < 25
+    assert found["sharpness"] > 0.9
+    wrong = [{**base[0], "thing": np.array("pear")}]
+    judged = [measure._right(answers, measure._things) for answers in (other, wrong)]
+    assert judged == [{"right_thing": 1.0}, {"right_thing": 0.0}]
+    assert measure._right([{**base[0], "thing": np.array("no such thing")}], measure._things) == {}

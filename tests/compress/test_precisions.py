@@ -2,7 +2,7 @@
 
 import pytest
 
-from studio.compress import precisions
+from studio.compress import precisions, quantize
 from studio.compress.schemes import F16
 from studio.errors import InvalidTask
 
@@ -38,3 +38,20 @@ def test_vectors_and_small_arrays_keep_fp16():
     assert str(int4.scheme((64, 64))) == "s4g32"
     with pytest.raises(InvalidTask):
         precisions.find("int8").scheme((64, 64))
+
+
+def test_what_is_packed_says_so_and_what_a_runtime_computes_with_does_not():
+    told = {one.id for one in precisions.offered() if one.in_memory == "fp32 in memory"}
+    assert {"int4", "int4-asym", "int2", "gguf-q4_0", "palette-16", "adaptive-4", "pruned-50"} <= told
+    assert not told & {"fp32", "fp16", "bf16", "int8", "int8-weights", "int4-weights"}
+
+
+def test_every_native_way_is_made():
+    made = {(runtime, id_) for runtime, id_ in precisions.NATIVE if runtime != "torch"}
+    assert made == set(quantize.WAYS)
+
+
+def test_floats_are_computed_in_what_the_variant_is_called():
+    assert precisions.arithmetic("openvino", "bf16") == precisions.arithmetic("torch", "bf16") == "bf16"
+    for name in ("openvino-fp32", "openvino-int8", "openvino-fp16", "onnxruntime-bf16", "torch-fp32"):
+        assert precisions.arithmetic(*name.split("-")) == "fp32", name

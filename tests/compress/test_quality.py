@@ -94,3 +94,30 @@ def test_every_leading_measure_is_explained():
     assert set(quality.LEADING) <= set(quality.MEASURES)
     assert quality.leading({"psnr": 1.0, "ssim": 1.0}) == "ssim"
     assert quality.leading({}) == ""
+
+
+def test_a_blurred_picture_is_less_sharp_and_of_the_same_structure():
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    rows = picture.astype(float)
+    for _ in range(12):
+        rows = (rows + np.roll(rows, 1, 0) + np.roll(rows, 1, 1)) / 3
+    blurred = rows.round().astype(np.uint8)
+    assert quality.paintings([picture], [picture]) == {"sharpness": 1.0, "structure": pytest.approx(1.0)}
+    assert quality.sharpness(picture, blurred) < 0.6
+    noisy = np.clip(picture + np.random.default_rng(1).normal(0, 60, picture.shape), 0, 255).astype(np.uint8)
+    assert quality.sharpness(picture, noisy) < 0.6
+    assert quality.structure(picture, noisy) > 0.95
+    assert quality.structure(picture, np.roll(picture, 24, 0)) < 0.5
+    assert quality.structure(np.full_like(picture, 9), np.full_like(picture, 9)) == 1.0
+
+
+def test_steps_are_compared_one_by_one():
+    first = [np.ones((2, 4, 8, 8)), 2 * np.ones((2, 4, 8, 8))]
+    assert quality.steps(first, first) == {"step_error": 0.0}
+    assert quality.steps(first, [1.1 * one for one in first])["step_error"] == pytest.approx(0.1)
+
+
+def test_every_measure_that_is_listed_is_made():
+    assert "lpips" not in quality.MEASURES
+    pixels = [name for name, measure in quality.MEASURES.items() if measure.tolerable is None]
+    assert pixels == ["mse", "psnr", "ssim"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from studio.compress.verdict import Row, choose, front, reference, row, verdicts
-from studio.compress.verdicts import Choice, Verdicts, cpu_features
+from studio.compress.verdicts import Choice, Verdicts
 from studio.device import Device
 from studio.errors import InvalidTask, Unsupported
 
@@ -13,7 +13,7 @@ DEVICE = Device("Test processor", 2, 2**30)
 
 
 def made(runtime, precision, mb, ms, spread=0.5, peak=500.0, **quality):
-    return Row("yolo", runtime, precision, mb * 2**20, 100, peak, 1, ms * 2, ms, spread, quality or {"map50": 0.5})
+    return Row("yolo", runtime, precision, mb * 2**20, 100, peak, 1, ms * 2, ms, spread, 0.0, quality or {"map50": 0.5})
 
 
 PLAIN = made("torch", "fp32", 40, 120)
@@ -52,10 +52,22 @@ def test_within_the_spread_nothing_is_faster():
 
 
 def test_pictures_are_told_as_likeness():
-    base, other = made("torch", "fp32", 40, 120, ssim=1.0), made("openvino", "int8", 11, 40, ssim=0.981, psnr=38.2)
-    assert "0.981 SSIM to fp32: use it." in verdicts([base, other])["openvino-int8"]
-    bad = made("openvino", "int1", 2, 40, ssim=float("nan"))
-    assert "computes no numbers: too much is lost" in verdicts([base, bad])["openvino-int1"]
+    base = made("torch", "fp32", 40, 120, psnr=100.0, step_error=0.0)
+    other = made("openvino", "int8", 11, 40, psnr=38.2, step_error=0.1)
+    assert "0.100 step error to fp32: use it." in verdicts([base, other])["openvino-int8"]
+    bad = made("openvino", "int1", 2, 40, step_error=float("nan"))
+    assert "produces NaN: too much is lost" in verdicts([base, bad])["openvino-int1"]
+
+
+def test_another_picture_of_the_same_thing_is_no_loss():
+    right = {"right_thing": 1.0, "sharpness": 0.97, "structure": 0.8}
+    base = made("torch", "fp32", 40, 120, psnr=100.0, ssim=1.0, **{**right, "sharpness": 1.0}, step_error=0.0)
+    parted = made("openvino", "int8", 11, 40, psnr=14.0, ssim=0.5, **right, step_error=0.12)
+    assert verdicts([base, parted])["openvino-int8"].endswith("use it.")
+    worse = {"right_thing": 0.6, "sharpness": 0.5, "structure": 0.4, "step_error": 0.4}
+    for name, value in worse.items():
+        lost = made("openvino", "int4", 6, 40, **{**right, "step_error": 0.12, name: value})
+        assert verdicts([base, lost])["openvino-int4"].endswith("too much is lost."), name
 
 
 def test_as_right_on_other_pictures_is_not_the_same():
@@ -73,7 +85,7 @@ def test_a_budget_chooses():
     assert choose(rows, budget_ms=40) is INT8
     with pytest.raises(Unsupported, match="100 MB and 5 ms") as caught:
         choose(rows, 100, 5)
-    assert "int8 weights on ONNX Runtime: 180 MB" in caught.value.hint
+    assert "int8 weights on ONNX Runtime (fp32 in memory): 180 MB" in caught.value.hint
     with pytest.raises(Unsupported):
         choose([BROKEN])
 
@@ -123,8 +135,42 @@ def test_a_spoilt_file_is_no_verdict(text, tmp_path):
     assert store.get("yolo").precision == "int8"
 
 
-def test_features_of_a_processor(tmp_path):
-    info = tmp_path / "cpuinfo"
-    info.write_text("model name : x\nflags\t\t: fpu avx2 avx512_vnni amx_int8\n")
-    assert cpu_features(info) == {"vnni", "amx"}
-    assert cpu_features(tmp_path / "none") == frozenset()
+def test_a_busy_machine_claims_little():
+    """Slower twice, more memory, and a start of seconds: that was once called "as fast, use it"."""
+    quality = {"map50": 0.5}
+    base = Row("yolo", "onnxruntime", "fp32", 10.5e6, 90, 204, 0.3, 11, 10, 6, 0.8, quality)
+    int8 = Row("yolo", "openvino", "int8", 3.6e6, 200, 374, 2.0, 2100, 12, 8, 0.8, quality)
+    told = verdicts([base, int8], {"vnni"})["openvino-int8"]
+    assert "int8 on OpenVINO: between 0.4× and 1.6× as fast (rough times)," in told
+    assert "1.8× the memory" in told
+    assert "starts in 4.1 s instead of 0.3 s" in told
+    assert told.endswith("no gain; keep fp32 on ONNX Runtime.")
+    assert choose([base, int8]) is base
+
+
+def test_what_wins_on_a_busy_machine_is_to_be_measured_again():
+    base, quick = (
+        Row("yolo", "openvino", precision, 1e6, 90, 100, 1, 50, ms, 1, load, {"map50": 0.5})
+        for precision, ms, load in (("fp32", 100, 0.9), ("int8", 20, 0.9))
+    )
+    told = verdicts([base, quick])["openvino-int8"]
+    assert "5.0× faster (rough times)," in told
+    assert told.endswith("measure again when the machine is quiet.")
+
+
+def test_what_takes_more_memory_is_not_for_when_memory_is_short():
+    base, slow = made("onnxruntime", "fp32", 10, 20, peak=200), made("openvino", "bf16", 5, 50, peak=290)
+    assert verdicts([base, slow])["openvino-bf16"].endswith("1.4× the memory, no mAP50 lost: smaller, not faster: for "
+                                                            "when the disk is short.")  # fmt: skip
+
+
+def test_of_equal_times_memory_and_start_decide():
+    slim = Row("yolo", "onnxruntime", "fp32", 40e6, 90, 100, 0.3, 11, 60, 0.5, 0.0, {"map50": 0.5})
+    small = Row("yolo", "openvino", "int8", 10e6, 90, 400, 3.0, 2000, 60, 0.5, 0.0, {"map50": 0.5})
+    assert choose([slim, small]) is slim
+
+
+def test_packed_weights_say_that_they_save_no_memory():
+    assert Row("yolo", "onnxruntime", "int4").title == "int4 on ONNX Runtime (fp32 in memory)"
+    assert Row("yolo", "onnxruntime", "int4-weights").title == "int4 weights on ONNX Runtime"
+    assert Row("yolo", "openvino", "bf16").title == "bf16 on OpenVINO"

@@ -47,6 +47,38 @@ def test_the_confidence_filters_while_it_moves(window):
     assert page.inner_text(HEAD).startswith("2 found")
 
 
+def test_labels_can_be_switched_off_and_stay_off(window):
+    one = window()
+    page = found(one.page)
+    tags = "#detect-stage .found .tag >> visible=true"
+    assert page.locator(tags).count() == 3
+    page.click("#detect-stage .switch")
+    assert page.locator(tags).count() == 0
+    page.hover("#detect-stage .chip >> nth=0")
+    assert page.locator(tags).count() == 1
+    assert page.locator("#detect-stage .finds-list").evaluate("one => getComputedStyle(one).overflowY") == "visible"
+    page = go(one.open())  # the result comes back, without its labels
+    page.wait_for_selector(HEAD)
+    page.wait_for_selector("#detect-stage .found", state="attached")
+    assert page.locator(tags).count() == 0
+
+
+def test_the_class_filter_needs_no_press_of_find(window):
+    page = found(window().page)
+    page.click("text=More settings >> visible=true")
+    for _ in range(60):  # the model says its classes after its first run
+        page.click("#detect-classes input")
+        if page.locator("ul[role=listbox]").count():
+            break
+        page.click(HEAD)
+        page.wait_for_timeout(250)
+    box, head = page.locator("ul[role=listbox]").bounding_box(), page.locator(".tab-wrapper >> nth=0").bounding_box()
+    assert box["y"] >= head["y"] + head["height"]
+    page.click("ul[role=listbox] >> text=dog")
+    page.wait_for_function(f"document.querySelector('{HEAD}').textContent.startsWith('2 found')")
+    assert page.inner_text("#detect-stage .finds-class >> nth=0").split() == ["dog", "2"]
+
+
 def test_a_find_is_pointed_at_and_cut_out_in_segment(window):
     page = found(window().page)
     page.click("#detect-stage .chip >> nth=0")

@@ -1,6 +1,7 @@
 """Generate and Library as a visitor uses them."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -44,6 +45,43 @@ def test_cancel_stops_and_keeps_what_was_entered(window):
     page.wait_for_selector(RUN, timeout=8000)
     assert "Cancelled" in page.inner_text("#generate-stage .stage-line")
     assert page.input_value(PROMPT) == "a slow rocket"
+
+
+def test_progress_names_the_picture_and_its_own_steps(window):
+    page = window().page
+    page.fill(PROMPT, "a slow rocket")
+    page.fill("#generate-count input[type=number]", "4")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#generate-stage .phase:has-text('Picture 1 of 4, step')")
+    assert re.fullmatch(r"Picture 1 of 4, step \d+ of 20", page.inner_text("#generate-stage .phase"))
+    assert "of 80" not in page.inner_text("#generate-stage .stage-line")
+    page.keyboard.press("Escape")
+
+
+def test_words_the_model_does_not_know_are_said_before_the_run(window):
+    page = window().page
+    page.fill(PROMPT, "two rockets playing chess")
+    page.wait_for_selector(".hint-line:has-text('does not know')")
+    assert "'rockets'" in page.inner_text(".hint-line")
+    page.click(".hint-line button:has-text('rocket')")
+    assert page.input_value(PROMPT) == "a rocket"
+    page.wait_for_selector(".hint-line", state="detached")
+    page.click("#generate-stage >> text=All 4 things")
+    page.click("dialog .chip:has-text('strawberry')")
+    assert page.input_value(PROMPT) == "a strawberry"
+
+
+def test_what_of_a_start_picture_is_used_is_shown_before_the_run(window):
+    page = window().page
+    page.click("text=Start from a picture")
+    page.set_input_files("#generate-image input", file(encode_png(np.zeros((64, 96, 3), np.uint8))))
+    note = "Only the middle 64 × 64 of your 96 × 64 picture will be used, at 128 px."
+    page.wait_for_selector(f"#generate-image .crop:has-text('{note}')")
+    outer, inner = (page.locator(f"#generate-image .crop-view{part}").bounding_box() for part in ("", " i"))
+    assert abs(inner["width"] / outer["width"] - 2 / 3) < 0.02
+    page.click("text=More settings")
+    page.fill("#generate-width input", "192")
+    page.wait_for_selector("#generate-image .crop", state="detached")
 
 
 def test_closing_the_tab_changes_nothing(window):
@@ -124,13 +162,13 @@ def test_painting_a_mask_and_inpainting(window):
     page = window().page
     page.click("text=Start from a picture")
     page.set_input_files("#generate-image input", file(photo()))
-    page.click("text=Paint where to change")
+    page.click("text=Paint the area")
     box = page.locator("#generate-stage canvas").bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + 160, box["y"] + 120, steps=5)
     page.mouse.up()
-    page.click("text=Use this mask")
+    page.click("#generate-stage >> text=Done")
     page.wait_for_selector("#generate-mask .slot.full")
     source = page.get_attribute("#generate-mask .slot img", "src")
     mask = Image.open(io.BytesIO(page.request.get(source).body())).convert("L")

@@ -56,6 +56,18 @@ def test_a_training_goes_on_while_its_tab_is_closed(window, labs):
     page.wait_for_selector("#vae-lab-bar button:has-text('Continue')")
 
 
+def test_a_run_that_never_began_stands_over_no_curves(window):
+    page = go(window().page, "VAE")
+    page.click("#vae-lab-head .seg:has-text('Training')")
+    run = {"id": "one", "recipe": "vae", "data": "stickers", "state": "paused", "step": 9, "total": 20, "seconds": 3}
+    show = "run => window.studio.named['vae-lab-view'].show(run)"
+    page.evaluate(show, {**run, "samples": {}, "curves": [{"step": k, "loss": 1 / k} for k in range(1, 9)]})
+    page.wait_for_selector("#vae-lab-view .curve canvas")
+    page.evaluate(show, {**run, "id": "two", "step": 0, "samples": {}, "curves": []})
+    assert page.locator("#vae-lab-view .curve").count() == 0
+    assert "step 0" not in page.inner_text("#vae-lab-view .watch-status")
+
+
 def test_a_trained_vae_is_found_again_and_its_map_follows_the_finger(window, labs):
     visit = window(labs.url)
     page = go(visit.page, "VAE")

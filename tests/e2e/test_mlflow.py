@@ -12,11 +12,11 @@ import urllib.request
 import numpy as np
 import pytest
 
+from studio import files
 from studio.ops import pictures
 from studio.tasks import Train
 from studio.train import adopt, recipes, record
 from studio.train.runs import Runs
-from studio.weights.records import write_atomic
 
 WITH_SERVER = any(found.name == "mlflow" for found in importlib.metadata.distributions())  # mlflow-skinny has none
 pytestmark = [
@@ -36,10 +36,10 @@ def run(tmp_path_factory):
     run = runs.create(**adopt.record(task, recipes.find("beta-vae"), "local"))
     folder = runs.folder(run.id)
     lines = [f'{{"step": {k}, "seconds": {k / 10}, "loss": {100 / (k + 1)}, "kl": {k / 8}}}\n' for k in range(41)]
-    write_atomic(folder / "metrics.jsonl", "".join(lines).encode())
-    write_atomic(folder / "samples" / "samples" / "00000040.png", pictures.encode_png(np.zeros((32, 32, 3), np.uint8)))
+    files.write(folder / "metrics.jsonl", "".join(lines).encode())
+    files.write(folder / "samples" / "samples" / "00000040.png", pictures.encode_png(np.zeros((32, 32, 3), np.uint8)))
     for name in ("model.safetensors", "config.json", "facts.json"):
-        write_atomic(folder / "model" / name, b"{}")
+        files.write(folder / "model" / name, b"{}")
     runs.update(run.id, state="finished", step=40, total=40)
     record.keep(home, runs, run.id)
     return home, runs.get(run.id)

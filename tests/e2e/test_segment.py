@@ -38,6 +38,10 @@ def test_a_click_marks_at_once_and_brings_three_masks(window):
     ]
     page.click(f"{CHOICE} >> nth=1")
     assert page.get_attribute(f"{CHOICE} >> nth=1", "aria-pressed") == "true"
+    assert page.inner_text("#segment-marks .marks-choices >> nth=0").startswith("Three readings of your click")
+    assert page.inner_text("#segment-run button").startswith("Cut out again")
+    page.click("#segment-marks button:has-text('Clear')")
+    page.wait_for_selector("#segment-run button:text-matches('^Cut out(?! again)')")
 
 
 def test_clicks_are_taken_back_one_by_one(window):
@@ -75,7 +79,7 @@ def test_mask_and_picture_go_to_generate_together(window):
 def test_a_draft_is_kept_when_asked(window):
     page = opened(window)
     click(page, 0.5, 0.5)
-    page.click("#segment-stage button:has-text('Keep in Library')")
+    page.click("#segment-stage button:has-text('Save to Library')")
     page.wait_for_selector("#segment-stage .kept")
 
 

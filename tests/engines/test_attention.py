@@ -47,6 +47,12 @@ def test_a_picture_and_a_map_for_every_word(engine):
     assert all(0 <= value <= 1 for one in result.data["words"] for value in one["peak"])
 
 
+def test_what_did_not_go_to_words_is_told(engine):
+    """Otherwise a word with a share of 0 reads as one that was ignored."""
+    short, long = (look(engine, prompt=text).data for text in ("a", "a cat, on x, ab cd ef"))
+    assert 0 < short["to_words"] < long["to_words"] < 1
+
+
 def test_looking_does_not_change_the_picture_or_the_pipeline(engine):
     before = {name: type(one) for name, one in engine._pipe.unet.attn_processors.items()}
     seen = look(engine, prompt="a cat", seed=4).images[0]

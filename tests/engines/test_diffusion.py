@@ -138,7 +138,7 @@ def test_image_to_image_keeps_more_with_less_strength(engine):
     watcher = report()
     weak = engine.run(generate(image=PHOTO, strength=0.1, steps=10), watcher)
     assert {total for _, total, _ in watcher.steps} == {1}
-    assert "was cut to 64×64; 40%" in weak.data["notes"][0]
+    assert "Only the middle 60 × 60 of the 100 × 60 picture was used." in weak.data["notes"][0]
     start = fitting.cover(report().asset(PHOTO), 64, 64)
     with torch.inference_mode():
         reference = engine._decode(engine._encode(start), tile=0).astype(float)
@@ -211,9 +211,9 @@ def test_long_prompts_run_and_say_what_was_cut(engine):
 def test_unknown_things_are_told(copy):
     (copy / "facts.json").write_text(json.dumps({"things": ["pizza", "red apple", "rocket"]}))
     engine = Diffusion(card(), copy, DEVICE)
-    assert engine.run(generate(prompt="2 rockets"), report()).data["notes"] == []
+    assert engine.run(generate(prompt="a rocket"), report()).data["notes"] == []
     (note,) = engine.run(generate(prompt="piza"), report()).data["notes"]
-    assert note == "This small model knows 3 things, none of which is in the prompt; try 'pizza'."
+    assert note == "This model does not know 'piza'. It draws 3 things, none of which is named. Try 'pizza'."
 
 
 def test_overflow_is_an_error_with_a_hint(engine, monkeypatch):

@@ -237,6 +237,13 @@ def test_damaged_files_are_named(tmp_path, harm):
         DiffusionLabEngine(card(), tmp_path, Device("test", 1, 2**33, "cpu"))
 
 
+def test_a_bug_is_not_called_damage(tmp_path, monkeypatch):
+    make(tmp_path, "ddpm")
+    monkeypatch.setattr("studio.engines.diffusion_lab.Denoiser", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        DiffusionLabEngine(card(), tmp_path, Device("test", 1, 2**33, "cpu"))
+
+
 def test_a_straight_way_is_told_from_a_detour():
     line = np.linspace(0, 1, 5)[:, None] * np.ones((1, 12))
     points, straight = films.path(line)

@@ -141,10 +141,22 @@ def test_files_that_are_no_checkpoints(network, tmp_path):
             export_yolo.read_checkpoint(file)
 
 
-def test_the_old_yolov5_is_named(shared_weights):
-    with pytest.raises(Unsupported, match="old yolov5 repository") as caught:
-        export_yolo.read_checkpoint(shared_weights / "detect" / "yolov5n.pt")
-    assert "yolov5nu.pt" in caught.value.hint
+def test_an_old_yolov5_network_that_is_no_detector_is_named(monkeypatch, tmp_path):
+    kind = type("SegmentationModel", (torch.nn.Module,), {"__module__": "models.yolo"})
+    for name in ("models", "models.yolo"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["models.yolo"].SegmentationModel = kind
+    with pytest.raises(Unsupported, match="SegmentationModel; only detectors"):
+        export_yolo.export(save(tmp_path / "seg.pt", kind()), tmp_path / "seg.onnx")
+    assert not (tmp_path / "seg.onnx").exists()
+
+
+def test_an_old_yolov5_checkpoint_whose_layers_do_not_fit_is_refused(shared_weights, monkeypatch, tmp_path):
+    builder = types.SimpleNamespace(parse_model=lambda *_, **__: (torch.nn.Sequential(torch.nn.Identity()), []))
+    monkeypatch.setattr(export_yolo, "_ultralytics", lambda: builder)
+    with pytest.raises(Unsupported, match="do not fit their description"):
+        export_yolo.export(shared_weights / "detect" / "yolov5n.pt", tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_says_what_is_wrong(tmp_path):

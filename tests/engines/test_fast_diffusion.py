@@ -122,6 +122,27 @@ def test_openvino_paints_it_too(tiny, engine, report):
     assert apart.max() <= 3
 
 
+@pytest.mark.parametrize("fields", [{}, CASES["inpaint"]])
+def test_torch_paints_it_in_bf16(fields, tiny, reference, report):
+    told = card(fast=Place("torch", "bf16").to_option())
+    with pytest.raises(Unsupported, match="does not compute in bf16"):
+        Diffusion(told, tiny, HERE)
+    half = Diffusion(told, tiny, replace(HERE, features=frozenset({"bf16"})))
+    apart = np.abs(paint(half, report, **fields).images[0].astype(int) - paint(reference, report, **fields).images[0])
+    assert 0 < apart.mean() < 8
+
+
+def test_a_unet_can_be_asked_by_itself(engine, reference, report):
+    asked = []
+    reference.on_question = asked.append
+    paint(reference, report)
+    reference.on_question = None
+    assert len(asked) == 4
+    first, second = (painter.answer(asked[1]) for painter in (reference, engine))
+    assert first.shape == asked[1]["sample"].shape
+    np.testing.assert_allclose(first, second, atol=1e-4)
+
+
 def test_a_full_autoencoder(tmp_path, report):
     folder = write_sd(tmp_path, tiny_vae=False)
     write_parts(folder, tmp_path / "parts")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from studio.cards import Card, Source
+from studio.compress.networks import Place
 from studio.device import Device
 from studio.engines import sam_weights
 from studio.engines.embeddings import Embedding, EmbeddingCache
@@ -122,6 +123,30 @@ def test_a_prompt_gives_three_masks_best_first(engine, report, task):
     assert set(data["seconds"]) == {"embedding", "decode"}
     assert json.loads(json.dumps(dict(data))) == data
     assert [phase for _, _, phase in report.steps] == ["encoding picture", "decoding", "decoding"]
+
+
+def test_a_mask_of_one_pixel_never_comes_first(folder, report, monkeypatch):
+    empty, dot, whole = (np.zeros((HEIGHT, WIDTH), bool) for _ in range(3))
+    dot[20, 30] = True
+    whole[10:40, 20:60] = True
+    answers = iter([dot, whole, empty])
+    monkeypatch.setattr("studio.engines.sam.ThreadPoolExecutor", InOrder)
+    monkeypatch.setattr("studio.engines.sam.cut_out", lambda *_, **__: next(answers))
+    data = make(folder, refine=True).run(Segment(image=PICTURE, box=(10, 10, 70, 50)), report).data
+    assert data["areas"] == [1200, 1, 0]
+    assert data["scores"][1] >= data["scores"][2]
+
+
+class InOrder:
+    """A pool of threads that is none."""
+
+    def __init__(self, _count: int) -> None:
+        self.map = map
+
+    def __enter__(self) -> InOrder:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def test_masks_are_those_of_the_published_predictor(engine, report, monkeypatch):
@@ -277,7 +302,7 @@ def test_odd_pictures_work(engine, report, shape):
 
 def test_weights_that_compute_no_numbers_are_named(engine, report):
     engine._net.model.image_encoder.register_forward_hook(lambda _m, _i, out: out * float("nan"))
-    with pytest.raises(IntegrityError, match="no numbers"):
+    with pytest.raises(IntegrityError, match="produced NaN"):
         engine.run(click((30, 20, 1)), report)
 
 
@@ -376,3 +401,16 @@ def test_a_card_may_ask_for_masks_that_follow_the_edges(folder, report):
     assert plain.shape == refined.shape
     assert not refined[:7].any()
     assert not refined[:, :7].any()
+
+
+def test_torch_segments_in_bf16_where_the_processor_computes_in_it(
+    folder: Path, engine: SamEngine, tmp_path: Path
+) -> None:
+    told = card(fast=Place("torch", "bf16").to_option())
+    with pytest.raises(Unsupported, match="does not compute in bf16"):
+        SamEngine(told, folder, Device("old", 2, 2**33, "cpu"))
+    half = SamEngine(told, folder, Device("new", 2, 2**33, "cpu", frozenset({"bf16"})))
+    assert half._net.digest != engine._net.digest  # or what one encoded would serve the other
+    masks = [one.run(click((30, 20, 1)), new_report(tmp_path / name)).masks[0]
+             for name, one in (("half", half), ("whole", engine))]  # fmt: skip
+    assert (masks[0] == masks[1]).mean() > 0.9

@@ -273,3 +273,9 @@ def test_the_diffusion_models_own_autoencoder_opens(report):
     assert ask(engine, report, "compress", bits=4).data["bytes"] == 1024
     with pytest.raises(InvalidTask, match="grid"):
         ask(engine, report, "encode", space="latents")
+
+
+def test_a_bug_is_not_called_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr("studio.engines.vae.open_model", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        VaeEngine(CARD, tmp_path, DEVICE)

@@ -77,11 +77,25 @@ def columns(boxes, classes=3, cells=CELLS):
     return table
 
 
+def columns_turned(classes, cells=CELLS):
+    return {"output0": columns([], classes, cells).transpose(0, 2, 1).copy()}
+
+
 def objectness():
     table = np.zeros((1, 3 * CELLS, 8), np.float32)
     table[0, 7] = 32, 32, 20, 10, 0.9, 0, 1, 0
     table[0, 8] = 32, 32, 20, 10, 0.5, 0, 0.2, 0  # 0.1 is below the confidence
     return {"output0": table}
+
+
+def yolox(classes=3, decoded=False):
+    """One box 22, 27, 42, 37 in the fourth column of the second row of the grid of 16 px, as its network writes it."""
+    table = np.zeros((1, CELLS, 5 + classes), np.float32)
+    cell = 64 + 1 * 4 + 3
+    x, y, w, h = 32 / 16 - 3, 32 / 16 - 1, np.log(20 / 16), np.log(10 / 16)
+    table[0, cell, : 5 + 2] = *((32, 32, 20, 10) if decoded else (x, y, w, h)), 0.9, 0, 1
+    table[0, 5, :6] = 0, 0, 3, 3, 0.2, 1  # a large box below the confidence
+    return {"output": table}
 
 
 def final():
@@ -127,6 +141,8 @@ def labelled():
 
 HEADS = {
     "objectness": (objectness(), {}),
+    "yolox": (yolox(), {}),
+    "yolox decoded inside": (yolox(decoded=True), {}),
     "columns": ({"output0": columns([(32, 32, 20, 10, 1, 0.9), (33, 32, 20, 10, 1, 0.6)])}, {}),
     "columns turned": ({"output0": columns([(32, 32, 20, 10, 1, 0.9)]).transpose(0, 2, 1).copy()}, {}),
     "final": (final(), {}),
@@ -152,6 +168,27 @@ def test_layouts(tmp_path, name, size):
     assert data["scores"] == pytest.approx([0.9], abs=0.02)
     assert (data["height"], data["width"], data["model_classes"]) == (*size, NAMES)
     assert set(data["seconds"]) == {"prepare", "network", "boxes"}
+
+
+@pytest.mark.parametrize("size", [(SIDE, SIDE), (32, SIDE), (64, 32)])
+def test_yolox_stands_in_the_corner(tmp_path, size):
+    write_model(tmp_path / "m.onnx", yolox())
+    data = detect(load(tmp_path, names=NAMES, padding="corner", bgr=True, std=1.0), size)
+    scale = max(size) / SIDE
+    expected = np.clip(np.array([22, 27, 42, 37]) * scale, 0, [size[1], size[0]] * 2)
+    np.testing.assert_allclose(data["boxes"], [expected], atol=0.02)
+
+
+def test_a_table_of_yolox_is_read_by_its_80_classes_or_by_names_but_never_guessed(tmp_path):
+    write_model(tmp_path / "m.onnx", yolox(80))
+    assert load(tmp_path).reading[:3] == ("yolox", 80, 0)
+    write_model(tmp_path / "m.onnx", columns_turned(80, 2000))
+    assert load(tmp_path).reading[:3] == ("columns", 80, 0)
+    write_model(tmp_path / "m.onnx", yolox(3))
+    assert load(tmp_path, names=NAMES).reading.layout == "yolox"
+    assert load(tmp_path, names=[*NAMES, "fish"]).reading.layout == "columns"
+    with pytest.raises(Unsupported, match=r"3 classes with an objectness, or of 4 classes.*names of its classes"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -268,6 +305,15 @@ def test_wrong_options(tmp_path, options):
     write_model(tmp_path / "m.onnx", {"o": columns([])}, shape=(1, 3, "height", "width"))
     with pytest.raises(CardError, match="tiny: "):
         load(tmp_path, names=NAMES, **options)
+
+
+def test_preprocessing_of_yolox():
+    image = np.zeros((2, 4, 3), np.uint8)
+    image[..., 0] = 255
+    prepared = Preprocess(size=(4, 4), std=(1, 1, 1), bgr=True, corner=True)
+    tensor = prepared.tensor(image, prepared.fit(2, 4))
+    np.testing.assert_array_equal(tensor[0, :, 0, 0], [0, 0, 255])
+    np.testing.assert_array_equal(tensor[0, :, 3, 3], [114, 114, 114])
 
 
 def test_preprocessing():

@@ -7,20 +7,30 @@ import pickle
 import shutil
 import struct
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
+from studio.cards import load_cards
+from studio.compress import graphs
+from studio.config import ROOT
 from studio.errors import Cancelled, IntegrityError, NotFound, StudioError, UnsafeFile, Unsupported
-from studio.intake import child, convert, pickles
+from studio.intake import child, convert, detectors, pickles
 from studio.intake.inspect_graph import gguf_facts, onnx_facts
 from studio.intake.pipelines import check_pipeline
 from studio.intake.recognise import recognise
 from studio.intake.safeheader import Tensor, read_header
+from studio.ops import pictures
+
+MODELS = ROOT / "models"
+CARDS = load_cards(MODELS)
 
 
 @pytest.fixture
@@ -103,12 +113,69 @@ NETWORKS = (
         "component-unet",
     ),
     ({"image_encoder.trunk.x": (1,), "sam_mask_decoder.y": (1,)}, "sam2"),
+    ({"*": (4, 768)}, "textual-inversion"),
+    ({"emb_params": (2, 1024)}, "textual-inversion"),
+    ({"clip_l": (2, 768), "clip_g": (2, 1280)}, "textual-inversion"),
 )
 
 
 @pytest.mark.parametrize(("names", "kind"), NETWORKS)
 def test_networks_are_told_by_their_tensors(names, kind):
     assert recognise({name: Tensor("F32", shape) for name, shape in names.items()}).kind == kind
+
+
+LORA_FILES = {
+    "diffusion/lora_sd1_pokemon.safetensors": "A LoRA for SD 1.x, rank 4, in the layout of diffusers.",
+    "diffusion/lora_sd1_disney_cloneofsimo.safetensors": "A LoRA for SD 1.x, rank 1, in the layout of cloneofsimo, "
+    "with the words <s1>, <s2>.",
+    "diffusion/textual_inversion_frida.bin": "A textual inversion for SD 1.x, 10 vectors: <frida>.",
+    "diffusion/taesd_decoder.safetensors": "A tiny decoder (TAESD) for latents of 4 channels.",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), LORA_FILES.items(), ids=LORA_FILES)
+def test_what_changes_another_model_is_named(shared_weights, out, name, text):
+    assert convert.bring(shared_weights / name, out).summary == text
+
+
+def test_a_textual_inversion_of_a1111_is_named(tmp_path, out):
+    saved = {"string_to_token": {"*": 265}, "string_to_param": {"*": torch.zeros(3, 768)}, "name": "cat", "step": 500}
+    torch.save(saved, tmp_path / "cat.pt")
+    found = convert.bring(tmp_path / "cat.pt", out)
+    assert (found.kind, found.summary) == ("textual-inversion", "A textual inversion for SD 1.x, 3 vectors.")
+
+
+def test_a_textual_inversion_of_the_first_kind_is_named(tmp_path, out):
+    words = torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.ones(2, 768))})
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": words}, tmp_path / "cat.pt")
+    assert convert.bring(tmp_path / "cat.pt", out).summary == "A textual inversion for SD 1.x, 2 vectors."
+    assert load_file(out / "model.safetensors")["*"].sum() == 2 * 768
+
+
+def test_what_torch_refuses_is_said_without_its_advice(tmp_path, out):
+    file = write(tmp_path / "x.pt", pickle.dumps({"a": OrderedDict}, protocol=4))
+    with pytest.raises(UnsafeFile) as caught:
+        convert.bring(file, out)
+    assert "weights_only" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert "Unsupported operand" in caught.value.message
+
+
+def test_a_lora_saved_as_a_list_of_matrices_is_named(tmp_path, out):
+    sides = ((320, 320),) * 4 + ((320, 2560), (320, 320), (1024, 320))  # the first block of SD 2.x: inputs, outputs
+    matrices = [m for inputs, outputs in sides for m in (torch.zeros(outputs, 4), torch.zeros(4, inputs))]
+    torch.save(matrices, tmp_path / "lora.pt")
+    found = convert.bring(tmp_path / "lora.pt", out)
+    assert found.summary == "A LoRA for SD 2.x, rank 4, in the layout of cloneofsimo."
+    torch.save(matrices[:-1], tmp_path / "list.pt")
+    with pytest.raises(Unsupported, match="no named tensors"):
+        convert.bring(tmp_path / "list.pt", out)
+
+
+def test_a_relative_of_lora_is_refused_by_its_name(tmp_path, out):
+    save_file({"lora_unet_x.hada_w1_a": np.zeros((4, 4), np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(Unsupported, match="LoHa"):
+        convert.bring(tmp_path / "x.safetensors", out)
 
 
 def test_a_sound_file_of_nothing_known_is_refused(tmp_path, out):
@@ -127,7 +194,7 @@ JUNK = {
     b"\x93NUMPY\x01\x00": "numpy array",
     b"\x89PNG\r\n": "picture",
     b"version https://git-lfs.github.com/spec/v1\n": "LFS pointer",
-    b"just some text\n": "no kind",
+    b"just some text\n": "damaged, or not a",
     b"\0" * 257 + b"ustar\0": "tar archive",
 }
 
@@ -135,9 +202,14 @@ JUNK = {
 @pytest.mark.parametrize(("data", "word"), JUNK.items(), ids=JUNK.values())
 @pytest.mark.parametrize("name", ["m.safetensors", "m.onnx"])
 def test_the_name_does_not_matter_only_the_bytes(tmp_path, out, data, word, name):
-    with pytest.raises(Unsupported, match=word) as caught:
+    with pytest.raises((Unsupported, IntegrityError), match=word) as caught:
         convert.bring(write(tmp_path / name, data), out)
     assert caught.value.hint
+
+
+def test_a_file_that_claims_to_be_nothing_known_is_refused(tmp_path, out):
+    with pytest.raises(Unsupported, match="no kind"):
+        convert.bring(write(tmp_path / "notes.txt", b"just some text\n"), out)
 
 
 def test_links_and_missing_files(tmp_path, out):
@@ -176,7 +248,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, out, protocol, zipped):
     mark = tmp_path / "touched"
     data = pickle.dumps({"weights": Evil(mark)}, protocol=protocol)
     file = torch_zip(tmp_path / "evil.pth", data) if zipped else write(tmp_path / "evil.pth", data)
-    with pytest.raises((UnsafeFile, Unsupported)) as caught:
+    with pytest.raises((UnsafeFile, IntegrityError)) as caught:
         convert.bring(file, out)
     assert "system" in str(caught.value) or (protocol == 0 and not zipped)
     assert not mark.exists()
@@ -258,10 +330,19 @@ def test_a_real_upscaler_is_converted(shared_weights, out):
     assert load_file(out / "model.safetensors")["body.0.weight"].shape == (64, 3, 3, 3)
 
 
-def test_a_real_yolov5_pickle_is_refused_with_a_clear_word(shared_weights, out):
-    with pytest.raises(Unsupported, match=r"old yolov5 repository.*Export it to ONNX"):
-        convert.bring(shared_weights / "detect" / "yolov5n.pt", out)
-    assert list(out.iterdir()) == []
+def test_a_real_yolov5_pickle_becomes_the_network_that_its_own_export_is(shared_weights, out):
+    found = convert.bring(shared_weights / "detect" / "yolov5n.pt", out)
+    assert found.summary == "A detector in ONNX, read as YOLOv5 or v7. It knows 80 classes by name."
+    assert found.options["names"][:3] == ["person", "bicycle", "car"]
+    picture = pictures.decode((shared_weights / "segment" / "truck.jpg").read_bytes())
+    square = np.ascontiguousarray(picture[:640, :640]).transpose(2, 0, 1)[None].astype(np.float32) / 255
+    assert square.shape == (1, 3, 640, 640)
+    theirs, ours = (
+        onnxruntime.InferenceSession(file).run(None, {"images": square})[0]
+        for file in (shared_weights / "detect" / "yolov5n_640.onnx", out / "model.onnx")
+    )
+    np.testing.assert_allclose(ours[..., :4], theirs[..., :4], atol=0.01)  # px
+    np.testing.assert_allclose(ours[..., 4:], theirs[..., 4:], atol=1e-4)
 
 
 # ── onnx, gguf ───────────────────────────────────────────────────────────────
@@ -286,7 +367,7 @@ def detector(
         [weight],
     )
     opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    model = helper.make_model(graph, opset_imports=opsets)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     model.metadata_props.add(key="names", value=names)
     path.write_bytes(model.SerializeToString())
     return path
@@ -330,6 +411,89 @@ def test_onnx_with_foreign_operators_or_outputs_is_refused(tmp_path, out):
         convert.bring(detector(tmp_path / "b.onnx", outputs=(("embedding", [1, 512]),)), out)
 
 
+def bare(path: Path) -> Path:
+    """A detector whose weights were taken out, as shipped models keep their graphs."""
+    model = onnx.load(detector(path))
+    graphs.save(graphs.strip(model, {"w"}), path)
+    return path
+
+
+def test_a_graph_without_its_weights_is_known_for_one(tmp_path, out):
+    assert onnx_facts(bare(tmp_path / "m.onnx"))["bare"]
+    convert.check_folder(tmp_path, ["m.onnx"])
+    with pytest.raises(Unsupported, match="without its weights"):
+        convert.bring(tmp_path / "m.onnx", out)
+
+
+def test_a_graph_without_weights_that_is_broken_is_still_found(tmp_path):
+    model = onnx.load(bare(tmp_path / "m.onnx"))
+    model.graph.node[0].input[0] = "nobody"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(IntegrityError, match="not a valid ONNX"):
+        onnx_facts(tmp_path / "m.onnx")
+
+
+IMPORTABLE = {"diffusion", "yolo", "sam", "vae", "gan", "diffusion-lab"}  # engines whose folders tell what they are
+COPIES = [card for card in CARDS.values() if card.source.kind == "builtin" and card.engine in IMPORTABLE]
+
+
+@pytest.mark.parametrize("card", COPIES, ids=lambda card: card.id)
+def test_a_copy_of_every_shipped_folder_can_be_imported(card, tmp_path, out):
+    source = shutil.copytree(MODELS / card.source.path, tmp_path / "copy")
+    found = convert.bring(source, out)
+    assert (found.engine, found.tasks) == (card.engine, card.tasks)
+    graphs_of = [path.name for path in sorted((source / "graphs").glob("*.onnx"))]
+    assert [path.name for path in sorted((out / "graphs").glob("*.onnx"))] == graphs_of
+    assert (out / "facts.json").is_file() == (source / "facts.json").is_file()
+
+
+PLACES = {
+    "word": ("offset", "here"),
+    "negative": ("offset", "-5"),
+    "fraction": ("length", "1.5"),
+    "far": ("offset", "9" * 30),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), PLACES.values(), ids=PLACES)
+def test_a_tensor_at_an_impossible_place_is_refused_by_name(tmp_path, key, value):
+    model = onnx.load(detector(tmp_path / "m.onnx", location="m.data"), load_external_data=False)
+    write(tmp_path / "m.data", bytes(84 * 8400 * 4))
+    data = model.graph.initializer[0].external_data
+    kept = [(item.key, item.value) for item in data if item.key != key]
+    del data[:]
+    for name, text in [*kept, (key, value)]:
+        data.add(key=name, value=text)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(IntegrityError, match=r"m\.onnx|m\.data"):
+        convert._read("onnx", tmp_path / "m.onnx", None)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, out):
+    values = np.zeros(300, np.float32)
+    values[200] = np.nan
+    for dtype in (np.float16, np.float32, np.float64):
+        save_file({"good": np.array([np.inf], dtype), "body": values.astype(dtype)}, tmp_path / "x.safetensors")
+        with pytest.raises(IntegrityError, match=r"'body'.*NaN"):
+            convert.check_folder(tmp_path, ["x.safetensors"])
+    model = onnx.load(detector(tmp_path / "m.onnx"))
+    numbers = np.zeros(84 * 8400, np.float32)
+    numbers[7] = np.nan
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(numbers.reshape(1, 84, 8400), "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(IntegrityError, match=r"'w'.*NaN"):
+        convert.bring(tmp_path / "m.onnx", out)
+
+
+def test_a_nan_in_a_file_beside_an_onnx_network_is_found(tmp_path):
+    detector(tmp_path / "m.onnx", location="m.data")
+    numbers = np.zeros(84 * 8400, np.float32)
+    numbers[-1] = np.nan
+    write(tmp_path / "m.data", numbers.tobytes())
+    with pytest.raises(IntegrityError, match=r"'w'.*NaN"):
+        onnx_facts(tmp_path / "m.onnx")
+
+
 def test_class_names_that_are_code_are_only_text(tmp_path):
     assert onnx_facts(detector(tmp_path / "a.onnx", names="__import__('os').getcwd()"))["names"] == []
 
@@ -340,10 +504,17 @@ def test_a_cut_onnx_file_is_damaged(tmp_path, out):
         convert.bring(write(tmp_path / "cut.onnx", whole[: len(whole) // 2]), out)
 
 
+def test_an_onnx_name_that_is_no_text_is_damage(tmp_path):
+    data = detector(tmp_path / "m.onnx").read_bytes()
+    assert data.count(b"Identity") == 1
+    with pytest.raises(IntegrityError, match="not a sound ONNX"):
+        onnx_facts(write(tmp_path / "x.onnx", data.replace(b"Identity", b"\xff\xfe\xfdntity")))
+
+
 def test_real_detectors_are_recognised(shared_weights, out):
     for name in ("detect/yolov5n_640.onnx", "faces/version-RFB-320.onnx"):
         facts = onnx_facts(shared_weights / name)
-        assert convert.onnx_finding(facts, name).engine == "yolo"
+        assert detectors.finding(facts, name).engine == "yolo"
 
 
 def test_a_gguf_file_is_kept_and_named(tmp_path, out):
@@ -357,12 +528,22 @@ def test_a_gguf_file_is_kept_and_named(tmp_path, out):
     writer.close()
     found = convert.bring(tmp_path / "m.gguf", out)
     assert (found.engine, found.options["arch"]) == ("gguf", "flux")
-    assert "no engine" in found.summary
+    assert found.summary == "A GGUF file (flux, F32)."
     data = (tmp_path / "m.gguf").read_bytes()
-    with pytest.raises(IntegrityError):
-        gguf_facts(write(tmp_path / "cut.gguf", data[:-20]))
-    with pytest.raises(IntegrityError):
-        gguf_facts(write(tmp_path / "lie.gguf", data[:8] + b"\xff" * 8 + data[16:]))
+    offset = data.index(struct.pack("<QQIQ", 4, 4, 0, 0)) + 20
+    architecture = data.index(b"general.architecture") + len(b"general.architecture")
+    lies = {
+        "cut": data[:-20],
+        "count": data[:8] + b"\xff" * 8 + data[16:],
+        "offset below the file": data[:offset] + struct.pack("<Q", 2**64 - 64) + data[offset + 8 :],
+        "list bomb": data[:architecture] + struct.pack("<IIQ", 9, 9, 2**40) + data[architecture:],
+        "string bomb": data[:architecture] + struct.pack("<IIQ", 9, 8, 2**40) + data[architecture:],
+        "long text": data[:architecture] + struct.pack("<IQ", 8, 2**63) + data[architecture:],
+        "number bomb": data[:architecture] + struct.pack("<IIQ", 9, 4, 2**62) + data[architecture:],
+    }
+    for name, lie in lies.items():
+        with pytest.raises(IntegrityError, match="GGUF"):
+            gguf_facts(write(tmp_path / f"{name}.gguf", lie))
 
 
 # ── diffusers folders ────────────────────────────────────────────────────────
@@ -417,6 +598,7 @@ def test_the_pickles_of_an_older_folder_are_converted(shared_weights, tmp_path, 
 
 
 CHANGES = {
+    "class name is a list": ({"_class_name": ["StableDiffusionPipeline"]}, UnsafeFile),
     "foreign pipeline": ({"_class_name": "EvilPipeline"}, UnsafeFile),
     "foreign class": ({"unet": ["diffusers", "EvilModel"]}, UnsafeFile),
     "foreign library": ({"unet": ["evil_module", "UNet2DConditionModel"]}, UnsafeFile),
@@ -493,3 +675,10 @@ def test_legacy_torch_files_are_read_to_their_last_pickle():
 
 def test_the_onnx_helper_above_is_a_valid_model(tmp_path):
     onnx.checker.check_model(onnx.load(detector(tmp_path / "m.onnx")))
+
+
+@pytest.mark.parametrize("ending", convert.ENDINGS)
+def test_a_file_that_is_not_what_its_name_says_is_called_damaged(tmp_path, out, ending):
+    (tmp_path / f"notes{ending}").write_text("A note of mine.", encoding="utf-8")
+    with pytest.raises(Unsupported, match=rf"notes\{ending} is damaged or not {convert.ENDINGS[ending]}"):
+        convert.bring(tmp_path / f"notes{ending}", out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from xml.etree import ElementTree
 
@@ -89,12 +90,30 @@ def test_drawing_changes_a_copy(size):
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
     assert (image == 128).all()
-    assert (drawn == ops.colour("cat")).all(axis=2).any()
+    assert (drawn == ops.colours(DATA["labels"])["rock & <roll>"]).all(axis=2).any()
 
 
-def test_colours_depend_on_the_name_only():
-    assert ops.colour("cat") == ops.colour("cat")
-    assert len({ops.colour(f"class {i}") for i in range(200)}) == len(ops.PALETTE)
+def test_a_class_alone_has_the_same_colour_in_every_picture():
+    assert ops.colours(["cat"]) == ops.colours(["cat", "cat"])
+    assert len({ops.colours([f"class {i}"])[f"class {i}"] for i in range(200)}) == len(ops.PALETTE)
+
+
+def test_two_classes_of_one_picture_are_never_alike():
+    names = ["house", "bus", "dog", "person", "car", "umbrella", "star", "tree"]
+    found = ops.colours(names)
+    assert len(set(found.values())) == len(names)
+    for one, other in itertools.combinations(found.values(), 2):
+        assert max(abs(a - b) for a, b in zip(one, other, strict=True)) >= 45
+    assert len(ops.colours(f"class {i}" for i in range(300))) == 300
+
+
+def test_no_colour_is_lost_on_a_dark_or_a_light_page():
+    for colour in ops.PALETTE:
+        linear = [(v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4) for v in colour]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        dark, light = (luminance + 0.05) / (0.007 + 0.05), (0.965 + 0.05) / (luminance + 0.05)
+        assert dark >= 3
+        assert light >= 1.7
 
 
 def test_unknown_class_names_near_ones():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from studio.errors import InvalidImage
 from studio.ops import pictures
@@ -111,6 +112,13 @@ def test_png_keeps_pixels_and_text():
     assert pictures.read_text(b"no picture") == {}
 
 
+def test_texts_are_read_without_pixels_and_within_bounds(monkeypatch):
+    data = pictures.encode_png(RGB, {"parameters": "word " * 100_000})
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
+    assert len(pictures.read_text(data)["parameters"]) == pictures.MAX_TEXT
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(8, 400), st.binary(min_size=1, max_size=6))
 def test_flipped_bytes_never_escape_as_another_error(position, noise):
@@ -125,3 +133,25 @@ def test_a_mask_takes_a_bit_a_pixel_and_comes_back():
     data = pictures.encode_png(mask)
     assert len(data) < 1.2 * mask.size / 8
     assert np.array_equal(pictures.decode_mask(data), mask)
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [
+        ((8160, 6120), (4080, 3060)),
+        ((6120, 8160), (3060, 4080)),
+        ((5000, 5000), (5000, 5000)),
+        ((12_000, 100), (6000, 50)),
+    ],
+)
+def test_the_picture_of_a_phone_is_scaled_down_instead_of_refused(size, found):
+    data = save(Image.new("RGB", size, (200, 40, 30)), "JPEG")
+    picture = pictures.decode(data)
+    assert picture.shape[1::-1] == found
+    assert abs(picture[0, 0].astype(int) - [200, 40, 30]).max() <= 3
+
+
+def test_a_large_phone_picture_is_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert pictures.decode(save(Image.new("L", (8160, 6120)), "JPEG", exif=exif)).shape == (4080, 3060, 3)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from studio.ops.refine import cut_out, to_edges, touching
+from studio.ops.refine import cut_out, is_degenerate, to_edges, touching
 
 
 def disc(size, x, y, radius):
@@ -96,3 +96,34 @@ def test_touching_keeps_all_where_no_click_hits():
     mask = disc(50, 10, 10, 5)
     assert (touching(mask, np.array([[40, 40]], np.float32)) == mask).all()
     assert (touching(mask, np.zeros((0, 2), np.float32)) == mask).all()
+
+
+def test_a_cut_that_loses_the_thing_is_not_believed(scene, monkeypatch):
+    picture, truth = scene
+    box, click = (46, 36, 115, 105), np.array([[80, 70]], np.float32)
+
+    def nothing_but_a_dot(colours, trimap, *_):
+        trimap[:] = 0
+        trimap[trimap.shape[0] // 2, trimap.shape[1] // 2] = 1
+
+    monkeypatch.setattr("studio.ops.refine.cv2.grabCut", nothing_but_a_dot)
+    for found in (to_edges(picture, truth, box=box), to_edges(picture, truth, clicks=click)):
+        assert iou(found, truth) > 0.95
+
+
+def test_a_box_in_which_the_network_sees_nothing_is_cut_by_its_colours(scene):
+    picture, truth = scene
+    box = (46, 36, 115, 105)
+    dot = np.full(truth.shape, -3.0, np.float32)
+    for dot[70, 80] in (-3.0, 3.0):  # nothing at all, and a single pixel
+        assert iou(cut_out(picture, dot, box=box), truth) > 0.9
+
+
+def test_what_shows_nothing():
+    one = np.zeros((4, 4), bool)
+    assert is_degenerate(one)
+    one[1, 1] = True
+    assert is_degenerate(one)
+    one[1, 2] = True
+    assert not is_degenerate(one)
+    assert not is_degenerate(np.ones((1, 1), bool))

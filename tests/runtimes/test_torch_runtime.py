@@ -13,7 +13,7 @@ from studio.config import ROOT
 from studio.engines import torch_parts
 from studio.errors import IntegrityError, Unsupported
 from studio.runtimes.base import Settings
-from studio.runtimes.torch_runtime import SUFFIX, TorchRuntime, describe
+from studio.runtimes.torch_runtime import SUFFIX, TorchRuntime, compute_in_bf16, describe
 
 
 @pytest.fixture
@@ -46,3 +46,29 @@ def test_a_description_that_cannot_be_read(text, tmp_path):
     file.write_text(text)
     with pytest.raises(IntegrityError, match="cannot be read"):
         TorchRuntime().load(file, Settings())
+
+
+class Timed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+        self.seen = []
+
+    def forward(self, x, timestep, other=None):
+        self.seen = [x.dtype, timestep.dtype, other.dtype]
+        return {"sample": self.layer(x + other)}
+
+
+def test_bf16_is_within_a_module_only():
+    module = Timed()
+    exact = module(torch.ones(1, 4), torch.tensor([981.0]), other=torch.ones(1, 4))["sample"]
+    compute_in_bf16(module)
+    with torch.inference_mode():
+        found = module(torch.ones(1, 4), torch.tensor([981.0]), other=torch.ones(1, 4))["sample"]
+    assert module.seen == [
+        torch.bfloat16,
+        torch.float32,
+        torch.bfloat16,
+    ]  # a time step of 981 is none of bf16's numbers
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, exact, atol=0.05)

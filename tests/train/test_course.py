@@ -165,19 +165,35 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(tmp_path, monkeypatch)
         made(tmp_path, watcher=Watcher(20)).run()
     before = (tmp_path / "last.pt").read_bytes()
 
-    write = module.write_atomic
+    write = module.files.write
 
     def full(path, bytes_):
         if path.suffix == ".pt":
             raise DiskFull("no room", "")
         write(path, bytes_)
 
-    monkeypatch.setattr(module, "write_atomic", full)
+    monkeypatch.setattr(module.files, "write", full)
     with pytest.raises(DiskFull, match="that of step 20 is kept"):
         made(tmp_path, plan=Plan(steps=60, looks=1)).run()
     assert (tmp_path / "last.pt").read_bytes() == before
     monkeypatch.undo()
     assert made(tmp_path).run()["steps"] == 60
+
+
+def test_a_disk_that_is_full_for_a_while_between_two_looks_costs_no_training(tmp_path, monkeypatch):
+    keeps, write = [], module.files.write
+
+    def sometimes_full(path, bytes_):
+        if path.suffix == ".pt":
+            keeps.append(path)
+            if 2 < len(keeps) < 10:
+                raise DiskFull("no room", "")
+        write(path, bytes_)
+
+    monkeypatch.setattr(module.files, "write", sometimes_full)
+    assert made(tmp_path, plan=Plan(steps=60, looks=1, keep_s=0)).run()["steps"] == 60
+    assert len(keeps) > 20
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["standing"]["step"] == 60
 
 
 def test_early_stopping_ends_with_the_best_weights(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from studio.errors import InvalidTask, NotFound, UnsafeFile
+from studio.errors import Cancelled, InvalidTask, NotFound, UnsafeFile
 from studio.library import Library
 from studio.train import augment, data, sources
 
@@ -85,6 +85,37 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(folder, tmp_path, monkeypatch
     path.write_bytes(zipped(folder))
     with pytest.raises(UnsafeFile):
         data.load(str(path), 16)
+
+
+def test_a_small_zip_of_huge_pictures_is_refused_before_one_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k in range(8):
+            archive.writestr(f"{k}.png", png((0, 0, 0), (2000, 2000), "L"))
+    monkeypatch.setattr(sources.border, "decode", lambda data: pytest.fail("a picture was decoded"))
+    with pytest.raises(UnsafeFile, match="megapixels"):
+        sources.archive(path, 16, most_pixels=20_000_000)
+
+
+def test_reading_a_zip_can_be_ended_between_two_pictures(folder, tmp_path):
+    path = tmp_path / "mine.zip"
+    path.write_bytes(zipped(folder))
+    looks = []
+
+    def check():
+        looks.append(1)
+        if len(looks) > 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sources.archive(path, 16, check=check)
+
+
+@pytest.mark.parametrize("share", [r"\\elsewhere\share", "//elsewhere/share", "a\0b"])
+def test_a_network_share_is_never_looked_at(share, monkeypatch):
+    monkeypatch.setattr(sources.Path, "is_dir", lambda self: pytest.fail("the path was touched"))
+    with pytest.raises(InvalidTask):
+        sources.read(share, 16)
 
 
 def test_what_is_no_zip_is_said(tmp_path):

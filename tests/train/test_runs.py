@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from studio.config import ROOT
-from studio.errors import Cancelled, NotAllowed, NotFound
+from studio.errors import Cancelled, InvalidTask, NotAllowed, NotFound
 from studio.processes import own_mark
 from studio.tasks import Train
 from studio.train import adopt, recipes, record, session
@@ -93,6 +93,37 @@ def test_a_deleted_run_is_gone(runs):
     with pytest.raises(NotFound):
         runs.get(id_)
     assert runs.list() == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda record: record.replace('"steps": 20', '"steps": "x"'), "steps"),
+        (lambda record: record.replace('"seed"', '"seed": [], "s"'), "seed"),
+        (lambda record: record[: len(record) // 2], "damaged"),
+        (lambda record: "", "damaged"),
+        (lambda record: "[1]", "damaged"),
+    ],
+)
+def test_a_damaged_record_is_shown_as_damaged_and_can_be_deleted(runs, damage, named):
+    id_, other = asked(runs).run, asked(runs).run
+    file = runs.folder(id_) / "run.json"
+    file.write_text(damage(file.read_text()))
+    run = runs.get(id_)
+    assert run.state == "damaged"
+    assert named in run.message
+    assert {one.id for one in runs.list()} == {id_, other}
+    runs.delete(id_)
+    assert [one.id for one in runs.list()] == [other]
+
+
+@pytest.mark.parametrize("fields", [{"minutes": "x"}, {"steps": []}, {"state": "asleep"}, {"metrics": 3}])
+def test_a_wrong_value_is_refused_and_the_record_stays(runs, fields):
+    id_ = asked(runs).run
+    before = runs.get(id_)
+    with pytest.raises(InvalidTask, match=next(iter(fields))):
+        runs.update(id_, **fields)
+    assert runs.get(id_) == before
 
 
 @pytest.mark.parametrize("id_", ["../secret", "a/b", "", "A", "x" * 99])

@@ -7,9 +7,12 @@ import tarfile
 
 import pytest
 
-from studio.cards import Card, Source
-from studio.config import Config
+from studio.cards import Card, Source, load_cards
+from studio.config import ROOT, Config
+from studio.device import Device
+from studio.doctor import run_once
 from studio.errors import Cancelled, IntegrityError, NotFound, StudioError, UnsafeFile, Unsupported
+from studio.studio import Studio
 from studio.weights.fetch import Hub
 from studio.weights.packs import MANIFEST, pack, read_manifest, unpack
 from studio.weights.shipped import seal
@@ -17,6 +20,7 @@ from studio.weights.store import Store
 from tests.hub import FakeHub
 from tests.weights.test_store import SHIPPED, make_card, sam_file
 
+MODELS = ROOT / "models"
 REMOTE = make_card("remote", source=Source(kind="hub", repo="o/remote", include=("model.bin8", "sub/config.json")))
 
 
@@ -76,6 +80,32 @@ def test_a_pack_is_the_same_bytes_every_time_and_a_second_unpack_changes_nothing
     unpack(there, file)
     assert [card.id for card in unpack(there, file)] == ["remote", "sam", "shipped"]
     assert left(there, tmp_path)[1] == ["remote", "sam"]
+
+
+SHIPS = {card.id: card for card in load_cards(MODELS).values() if card.source.kind == "builtin"}
+
+
+@pytest.mark.parametrize("card", SHIPS.values(), ids=SHIPS)
+def test_every_shipped_model_travels_and_runs_elsewhere(card, tmp_path):
+    (tmp_path / "none").mkdir()
+    here = Store(
+        Config(home=tmp_path / "here", cache=tmp_path / "cache", models=MODELS),
+        hub=Hub(offline=True, cache=tmp_path / "hf"),
+    )
+    file = pack(here, [card], tmp_path / "one.pack")
+    away = Config(
+        home=tmp_path / "away", cache=tmp_path / "away" / "cache", models=tmp_path / "none", prewarm=False, offline=True
+    )
+    there = Studio(away, Device("test", 2, 16 * 2**30, "cpu"))
+    try:
+        (taken,) = unpack(there.store, file)
+        assert (taken.id, taken.source.kind) == (card.id, "imported")
+        assert there.store.fingerprint(taken) == here.fingerprint(card)
+        there.start()
+        found = run_once(there, taken)
+    finally:
+        there.close()
+    assert found.ok, found.detail
 
 
 def test_what_is_not_here_or_has_no_weights_is_not_packed(there, tmp_path):
@@ -183,11 +213,33 @@ def test_a_hostile_pack_leaves_nothing(there, tmp_path, files, members):
     assert there.path(SHIPPED)
 
 
-def test_a_card_that_points_out_of_its_folder_is_refused(there, tmp_path):
-    card = make_card("evil", options={"file": "../../secret"}).model_dump(mode="json")
+POINTERS = (
+    {"file": "../../secret"},
+    {"lora": [{"path": "/etc/passwd", "scale": 1.0}]},
+    {"deep": {"deeper": [["~/secret"]]}},
+    {"config": "C:\\models"},
+)
+
+
+@pytest.mark.parametrize("options", POINTERS, ids=str)
+def test_a_card_that_points_out_of_its_folder_is_refused(there, tmp_path, options):
+    card = make_card("evil", options=options).model_dump(mode="json")
     with pytest.raises(UnsafeFile, match="points out"):
         unpack(there, hostile(tmp_path / "evil.pack", GOOD, cards=[card]))
     assert left(there, tmp_path) == NOTHING
+
+
+def test_classes_may_be_called_what_looks_like_a_path(there, tmp_path):
+    names = ["/m/01g317", "c: drive", ".."]
+    card = make_card("evil", source=Source(kind="imported"), options={"names": names}).model_dump(mode="json")
+    (found,) = unpack(there, hostile(tmp_path / "fine.pack", GOOD, cards=[card]))
+    assert found.options["names"] == names
+
+
+def test_a_card_that_was_told_where_to_run_is_refused(there, tmp_path):
+    card = make_card("evil", options={"fast": {"runtime": "onnxruntime", "folder": "cache"}}).model_dump(mode="json")
+    with pytest.raises(UnsafeFile, match="another machine"):
+        unpack(there, hostile(tmp_path / "evil.pack", GOOD, cards=[card]))
 
 
 def test_a_pack_cannot_replace_a_shipped_model(there, tmp_path):

@@ -5,18 +5,21 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from studio import files
 from studio.cards import Card, Source
+from studio.compress.variants import PartFile, Variants
 from studio.config import Config
 from studio.errors import Cancelled, DiskFull, IntegrityError, NotAllowed, NotFound, OfflineError, UnsafeFile
 from studio.weights.fetch import Hub
 from studio.weights.shipped import CHECKSUMS, seal
-from studio.weights.store import Store
+from studio.weights.store import TRUSTED_S, Store
 from tests.hub import COMMIT, FakeHub
 from tests.intake.test_convert import detector
 
@@ -129,6 +132,19 @@ def test_verify_finds_what_size_and_time_hide(store, shipped):
     store.path(SHIPPED)  # the cheap look cannot see it
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
         store.verify(SHIPPED)
+
+
+def test_what_was_hashed_long_ago_is_hashed_again_when_it_is_loaded(store, make, shipped, monkeypatch):
+    store.path(SHIPPED)
+    flip(shipped, keep_time=True)
+    later = time.time() + TRUSTED_S + 1
+    monkeypatch.setattr("studio.weights.store.time.time", lambda: later)
+    with pytest.raises(IntegrityError, match=r"model\.onnx is damaged"):
+        make().path(SHIPPED)
+    flip(shipped, keep_time=True)
+    make().path(SHIPPED)
+    monkeypatch.setattr("studio.weights.records.sha256", lambda *_: pytest.fail("hashed again"))
+    make().path(SHIPPED)
 
 
 def test_a_truncated_or_missing_shipped_file_is_seen_without_hashing(store, shipped):
@@ -354,6 +370,42 @@ def test_usage_counts_by_origin(store, shipped):
     assert usage.free > 0
 
 
+def converted(store, card_id, key="weights"):
+    """A variant that was made of a model: 1000 bytes."""
+    variants = Variants(store._config.home)
+    with variants.stage(card_id, key, "onnxruntime-fp16") as stage:
+        (stage / "network.onnx").write_bytes(bytes(1000))
+        variants.describe(stage, "onnxruntime-fp16", {"network": PartFile("network.onnx", "onnxruntime", "fp16")})
+    return variants
+
+
+def test_variants_go_with_their_model(store, tmp_path):
+    card = store.add(sam_file(tmp_path / "sam.safetensors"))
+    variants = converted(store, card.id)
+    assert store.usage().variants == 1000
+    size = store.state(card).size
+    assert store.remove(card) == size + 1000
+    assert variants.found(card.id, "weights") == []
+    assert store.usage().variants == 0
+
+
+def test_variants_of_a_download_count_against_the_budget(store):
+    store.pull(REMOTE)
+    variants = converted(store, REMOTE.id)
+    size = store.state(REMOTE).size
+    assert store.usage().evictable == size + 1000
+    assert store.evict(size + 1000) == ()
+    assert [one.bytes for one in store.evict(size)] == [size + 1000]
+    assert variants.found(REMOTE.id, "weights") == []
+
+
+def test_variants_of_earlier_weights_go_when_others_are_made(store):
+    variants = converted(store, "small", "old")
+    converted(store, "small", "new")
+    assert variants.found("small", "old") == []
+    assert len(variants.found("small", "new")) == 1
+
+
 # ── import ───────────────────────────────────────────────────────────────────
 
 
@@ -366,6 +418,23 @@ def sam_file(path: Path, seed=0) -> Path:
     }
     save_file(tensors, path)
     return path
+
+
+def test_what_nothing_here_can_run_is_kept_and_says_so(store, tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {f"{name}.lora_down.weight": (4, 768), f"{name}.lora_up.weight": (320, 4)}
+    first = {"model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3), "cond_stage_model.transformer.x": (1,)}
+    for title, shapes in {"lora": lora, "checkpoint": first}.items():
+        save_file(
+            {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}, tmp_path / f"{title}.safetensors"
+        )
+        state = store.state(store.add(tmp_path / f"{title}.safetensors"))
+        assert state.status == "unusable"
+        assert state.offline
+        assert state.reason.startswith("Kept, but nothing here can run it yet: a ")
+    assert store.add(tmp_path / "lora.safetensors").id == "lora"  # the same file again is the same model
+    with_config = store.cards()["checkpoint"].model_copy(update={"options": {"layout": "single-file", "config": "x"}})
+    assert store.state(with_config).status == "ready"
 
 
 def test_an_import_is_listed_here_and_in_the_next_run(store, make, tmp_path):
@@ -388,7 +457,7 @@ def test_a_lost_record_of_an_import_is_no_loss(store, make, tmp_path):
     (tmp_path / "home" / "store" / "sam.json").unlink()
     folder = make().path(card)
     flip(folder / "model.safetensors")
-    with pytest.raises(IntegrityError, match=r"sam/model\.safetensors is damaged.*bring it in again"):
+    with pytest.raises(IntegrityError, match=r"sam/model\.safetensors is damaged.*import it again"):
         make().path(card)
 
 
@@ -403,7 +472,38 @@ def test_a_refused_or_cancelled_import_leaves_nothing(store, tmp_path):
     with pytest.raises(Cancelled):
         store.add(sam_file(tmp_path / "sam.safetensors"), tick=stop)
     assert store.cards().keys() == {"shipped", "remote", "classic"}
-    assert list((tmp_path / "home" / "models").iterdir()) == []
+    assert list((tmp_path / "home" / "models").glob("*")) == []
+
+
+def test_different_files_imported_at_once_under_one_name_are_all_kept(make, tmp_path):
+    for number in range(8):
+        (tmp_path / f"folder-{number}").mkdir()
+    sources = [sam_file(tmp_path / f"folder-{number}" / "race.safetensors", number) for number in range(8)]
+    store, found = make(), {}
+
+    def bring(number):
+        found[number] = store.add(sources[number])
+
+    threads = [threading.Thread(target=bring, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {card.id for card in found.values()} == {"race", *(f"race-{number}" for number in range(2, 9))}
+    fresh = make()
+    for number, card in found.items():
+        assert (fresh.path(card) / "model.safetensors").read_bytes() == sources[number].read_bytes()
+
+
+def test_the_same_file_imported_at_once_is_one_model(make, tmp_path):
+    source = sam_file(tmp_path / "same.safetensors")
+    store, found = make(), []
+    threads = [threading.Thread(target=lambda: found.append(store.add(source).id)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["same"] * 4
 
 
 def test_a_broken_card_of_an_import_does_not_stop_the_others(store, make, tmp_path):
@@ -419,16 +519,18 @@ def test_an_import_can_be_removed(store, tmp_path):
     assert store.evict(0) == ()
     assert store.remove(card) == card.size
     assert card.id not in store.cards()
-    assert list((tmp_path / "home" / "models").iterdir()) == []
+    assert list((tmp_path / "home" / "models").glob("*")) == []
 
 
 def test_a_folder_that_a_killed_import_left_is_never_listed(store, make, tmp_path):
     left = store.stage()
     sam_file(left / "model.safetensors")
     assert make().cards().keys() == {"shipped", "remote", "classic"}
-    os.utime(left, (0, 0))
-    make().stage()
+    stages = make().stage()
+    left = left.rename(left.with_name(left.name.replace(f".{os.getpid()}-", ".999999-")))
+    files.sweep(tmp_path / "home")
     assert not left.exists()
+    assert stages.exists()
 
 
 def test_a_disk_that_fills_during_an_import_leaves_nothing(store, tmp_path, monkeypatch):
@@ -439,7 +541,7 @@ def test_a_disk_that_fills_during_an_import_leaves_nothing(store, tmp_path, monk
     monkeypatch.setattr("studio.intake.convert.os.fsync", full)
     with pytest.raises(DiskFull):
         store.add(source)
-    assert list((tmp_path / "home" / "models").iterdir()) == []
+    assert list((tmp_path / "home" / "models").glob("*")) == []
 
 
 def test_the_page_process_stays_light():
