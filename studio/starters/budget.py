@@ -25,6 +25,8 @@ Loss = Callable[[float, float], tuple[Tensor, Mapping[str, Tensor], int]]
 """(progress 0..1, share of the usual batch 0..1) -> the loss, what else to report, how many pictures it saw."""
 PROOF = 0.1
 """Share of the budget after which a training has to be worth going on with."""
+LEAST = 50
+"""Steps before that is judged, however short the budget."""
 SKIPS = 20
 """Steps without a finite gradient, one after the other, that end a training."""
 GIB = 16
@@ -78,7 +80,8 @@ class Guard:
     def __init__(self, name: str, trivial: float | None = None) -> None:
         self.name, self.trivial, self.mean = name, trivial, math.nan
         self._first: list[float] = []
-        self._skips, self._is_proven = 0, False
+        self._steps = self._skips = 0
+        self._is_proven = False
 
     def see(self, loss: float, progress: float) -> None:
         """One step's loss, not finite where the step was skipped. Raises Collapse."""
@@ -91,10 +94,11 @@ class Guard:
                 )
             return
         self._skips = 0
+        self._steps += 1
         if len(self._first) < 3:
             self._first.append(loss)
         self.mean = loss if math.isnan(self.mean) else 0.9 * self.mean + 0.1 * loss
-        if progress >= PROOF and not self._is_proven and len(self._first) == 3:
+        if progress >= PROOF and self._steps > LEAST and not self._is_proven:
             bound = self.trivial if self.trivial is not None else sum(self._first) / 3
             if not self.mean < bound:
                 raise Collapse(

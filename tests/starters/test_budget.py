@@ -9,7 +9,7 @@ from torch import nn
 from studio.starters.budget import PROOF, SKIPS, Budget, Collapse, Guard, Journal, descend
 
 
-def descended(tmp_path, loss, steps=30, **guarded):
+def descended(tmp_path, loss, steps=600, **guarded):
     net = nn.Linear(1, 1)
     plan = Budget(math.inf, rate=0.1, warmup=1, steps=steps)
     taken = []
@@ -28,19 +28,19 @@ def descended(tmp_path, loss, steps=30, **guarded):
 
 def test_what_learns_goes_to_the_end(tmp_path):
     net = descended(tmp_path, lambda net: (net.weight - 3).square().sum() + net.bias.square().sum(), trivial=20.0)
-    assert descended.steps == 30
+    assert descended.steps == 600
     assert abs(net.weight.item() - 3) < 2
 
 
 def test_what_is_no_better_than_the_trivial_answer_ends_after_a_tenth(tmp_path):
     with pytest.raises(Collapse, match="does not learn"):
-        descended(tmp_path, lambda net: 0 * net.weight.sum() + 1.0, steps=100, trivial=1.0)
-    assert descended.steps <= 100 * PROOF + 2
+        descended(tmp_path, lambda net: 0 * net.weight.sum() + 1.0, steps=600, trivial=1.0)
+    assert descended.steps <= 600 * PROOF + 2
 
 
 def test_without_a_trivial_answer_the_untrained_network_is_the_measure(tmp_path):
     with pytest.raises(Collapse):
-        descended(tmp_path, lambda net: 0 * net.weight.sum() + 5.0, steps=100)
+        descended(tmp_path, lambda net: 0 * net.weight.sum() + 5.0, steps=600)
 
 
 def test_losses_that_are_no_numbers_end_it(tmp_path):
