@@ -1,6 +1,7 @@
 // Data sets by source, and how any source is called.
 studio.DATA = { stickers: "Stickers, all", "stickers:animals": "Stickers: animals", "stickers:nature": "Stickers: nature", "stickers:food": "Stickers: food",
-  "stickers:transport": "Stickers: transport", "stickers:things": "Stickers: things", "stickers:smileys": "Stickers: smileys", digits: "Handwritten digits", library: "My library" };
+  "stickers:transport": "Stickers: transport", "stickers:things": "Stickers: things", "stickers:smileys": "Stickers: smileys",
+  "stickers:favourites": "Stickers: sixty favourites", digits: "Handwritten digits", library: "My library" };
 studio.dataTitle = (source) => studio.DATA[source] || (source.startsWith("upload:") ? "Own pictures" : source);
 
 // Which pictures to learn from. The value is {"source"}.

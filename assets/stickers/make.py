@@ -22,7 +22,18 @@ GROUPS = {"dog face": "animals", "rose": "nature", "red apple": "food", "car": "
 # Yellow faces, alike enough that a small generator learns them in minutes: the emoticons without the devil, the red
 # face and the cats, and some newer ones.
 SMILEYS = (*range(0x1F600, 0x1F608), *range(0x1F609, 0x1F621), *range(0x1F622, 0x1F638), *range(0x1F641, 0x1F645),
-           0x1F910, 0x1F911, 0x1F913, 0x1F914, 0x1F917, 0x1F929, 0x1F970, 0x1F9D0)  # fmt: skip
+           0x1F910, 0x1F911, 0x1F913, 0x1F914, 0x1F917, 0x1F929, 0x1F970, 0x1F9D0, 0x1F912, 0x1F915, 0x1F920, 0x1F923,
+           0x1F924, 0x1F925, 0x1F927, 0x1F928, 0x1F92A, 0x1F92B, 0x1F92D, 0x1F92F, 0x1F971, 0x1F972, 0x1F973, 0x1F974,
+           0x1F978, 0x1F979, 0x1F97A, 0x1FAE0, 0x1FAE2, 0x1FAE3, 0x1FAE4)  # fmt: skip
+
+# What a stranger names at a glance even when it is tiny, from all groups: "stickers:favourites".
+FAVOURITES = """
+dog face, cat face, lion, unicorn, pig face, rabbit face, panda, elephant, penguin, owl, frog, turtle, whale, dolphin,
+fish, octopus, butterfly, lady beetle, fox, monkey, rose, tulip, sunflower, cactus, palm tree, tree, mushroom,
+maple leaf, sun, crescent moon, star, rainbow, fire, snowman, red apple, pear, banana, watermelon, grapes, strawberry,
+pineapple, carrot, broccoli, hamburger, pizza, fried egg, ice cream, doughnut, birthday cake, car, bus, locomotive,
+airplane, rocket, sailboat, house, umbrella, balloon, gift, soccer ball, teddy bear, guitar, light bulb, ghost
+"""
 
 
 def smileys() -> list[Thing]:
@@ -42,10 +53,12 @@ def main() -> None:
         sheet.paste(image, place)
         group = "smileys" if k >= len(THINGS) else GROUPS.get(thing.name, group)
         entries.append({"name": thing.name, "group": group})
+    favourites = [name.strip() for name in FAVOURITES.split(",")]
+    index = {"side": SIDE, "sets": {"favourites": favourites}, "stickers": entries}
     pixels = np.array(sheet)
     pixels[pixels[..., 3] == 0] = 0
     Image.fromarray(pixels).save(HERE / "stickers.webp", quality=92, method=6)
-    (HERE / "index.json").write_text(json.dumps({"side": SIDE, "stickers": entries}, indent=0) + "\n", encoding="utf-8")
+    (HERE / "index.json").write_text(json.dumps(index, indent=0) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def full_precision(card: Card, folder: Path, out: Path, step: Step | None = None
     """ONNX files in fp32 for every part, in `out`. torch is used only where nothing else will do. Raises as `parts`."""
     names = parts_of(card.engine)
     if card.engine == "yolo":
-        return {"network": _detector(card, folder)}
+        return {"network": _widened(_detector(card, folder), out)}
     if all((folder / GRAPHS / f"{name}.onnx").is_file() for name in names) and not card.options.get("lora"):
         try:
             return {name: _assembled(card, folder, name, out) for name in names}
@@ -76,6 +76,15 @@ def _assembled(card: Card, folder: Path, name: str, out: Path) -> Path:
     file = out / f"{name}.onnx"
     graphs.save(graphs.assemble(bare, graphs.stored_weights(source)), file)
     return file
+
+
+def _widened(file: Path, out: Path) -> Path:
+    """The file itself, or where it stores its weights as float16 a copy in `out` that stores float32."""
+    model = graphs.read(file)
+    if not graphs.is_narrow(model):
+        return file
+    graphs.save(graphs.widened(model), out / file.name)
+    return out / file.name
 
 
 def _detector(card: Card, folder: Path) -> Path:

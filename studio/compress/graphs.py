@@ -24,6 +24,7 @@ from studio.errors import IntegrityError, Unsupported
 
 PREFIX = "model."
 TAKEN = "studio.weights"  # the graph's metadata key: how many arrays were taken out
+HALF = ".half"  # ends the name of a weight stored as float16 whose graph casts it
 LARGE = 2 * 2**30  # a protobuf ends here; above it the weights stand in a file beside the graph
 SMALL = 16  # arrays with fewer numbers stay in the graph: most are shapes and scales, not weights
 
@@ -67,6 +68,43 @@ def strip(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     entry = bare.metadata_props.add()
     entry.key, entry.value = TAKEN, str(len(names))
     return bare
+
+
+def narrowed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph that stores its float32 weights as float16, cast back by the graph itself: half the file, and
+    every runtime computes in float32 as before."""
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    casts = []
+    for item in half.graph.initializer:
+        if item.data_type == onnx.TensorProto.FLOAT and int(np.prod(item.dims)) >= SMALL:
+            name = item.name
+            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item).astype(np.float16), f"{name}{HALF}"))
+            casts.append(onnx.helper.make_node("Cast", [item.name], [name], f"{name}{HALF}", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *half.graph.node]
+    del half.graph.node[:]
+    half.graph.node.extend(nodes)
+    return half
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with the weights that `narrowed` stored as float16 in float32 again, in place."""
+    stored = {item.name: item for item in model.graph.initializer if item.name.endswith(HALF)}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored:
+            item = stored[node.input[0]]
+            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item).astype(np.float32), node.output[0]))
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def is_narrow(model: onnx.ModelProto) -> bool:
+    """Whether `narrowed` made it."""
+    return any(item.name.endswith(HALF) for item in model.graph.initializer)
 
 
 def straight(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -72,7 +72,7 @@ def load(folder: Path, config: dict[str, Any]) -> tuple[TinyCoder, dict[str, Any
 def _stickers() -> tuple[Any, Tensor, tuple[str, ...]]:
     """Shipped stickers from all groups, each on a plain colour, labelled with its group."""
     atlas = sources.atlas()
-    groups = sources.groups()
+    groups = tuple(dict.fromkeys(atlas.groups))
     chosen = list(range(0, len(atlas.names), max(1, len(atlas.names) // STICKERS)))[:STICKERS]
     found = []
     for place, index in enumerate(chosen):

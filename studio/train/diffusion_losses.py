@@ -63,7 +63,7 @@ class Epsilon:
         return (noisy.x - (1 - kept).sqrt() * out[:, :3]) / kept.sqrt()
 
     def _at(self, level: Tensor, like: Tensor) -> Tensor:
-        return self.kept[level].to(like.device)[:, None, None, None]
+        return self.kept.to(like.device)[level][:, None, None, None]
 
 
 class Hybrid(Epsilon):
@@ -92,7 +92,7 @@ class Hybrid(Epsilon):
 
     def bound(self, out: Tensor, clean: Tensor, noisy: Noisy) -> Tensor:
         """Each picture's term of the variational bound at its level, in bits per dimension: (N,)."""
-        row = {name: t[noisy.level].to(out.device)[:, None, None, None] for name, t in self.table.items()}
+        row = {name: t.to(out.device)[noisy.level][:, None, None, None] for name, t in self.table.items()}
         fraction = (out[:, 3:] + 1) / 2
         log_variance = fraction * row["log_beta"] + (1 - fraction) * row["log_small"]
         seen = self.clean(out.detach(), noisy)

@@ -10,9 +10,9 @@ import importlib.util
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from studio.errors import InvalidImage, InvalidTask, NotFound, UnsafeFile
-from studio.library import Library
 from studio.ops import pictures as border
 
 Pixels = NDArray[np.uint8]
@@ -101,11 +100,20 @@ def upload_path(home: Path, id_: str) -> Path:
 
 @dataclass(frozen=True)
 class Atlas:
-    """stickers uint8 RGBA (T, 64, 64, 4), their names and groups."""
+    """stickers uint8 RGBA (T, 64, 64, 4), their names and groups, and sets of names from several groups."""
 
     stickers: Pixels
     names: tuple[str, ...]
     groups: tuple[str, ...]
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def members(self, group: str) -> list[int]:
+        """Which stickers a group or set holds; "" is all but those apart. Raises InvalidTask."""
+        if group in self.sets:
+            return [k for k, own in enumerate(self.names) if own in self.sets[group] and self.groups[k] not in APART]
+        if group and group not in self.groups:
+            raise InvalidTask(f"There are no stickers called {group!r}.", f"Choose one of: {', '.join(groups())}.")
+        return [k for k, own in enumerate(self.groups) if own == group or (not group and own not in APART)]
 
 
 @lru_cache(maxsize=1)
@@ -122,20 +130,19 @@ def atlas() -> Atlas:
         sheet[side * (k // columns) :, side * (k % columns) :][:side, :side] for k in range(len(index["stickers"]))
     ]
     entries = index["stickers"]
-    return Atlas(np.stack(tiles), tuple(one["name"] for one in entries), tuple(one["group"] for one in entries))
+    sets = {name: tuple(members) for name, members in index.get("sets", {}).items()}
+    return Atlas(np.stack(tiles), tuple(one["name"] for one in entries), tuple(one["group"] for one in entries), sets)
 
 
 def groups() -> tuple[str, ...]:
     """Names for "stickers:GROUP"."""
-    return tuple(dict.fromkeys(atlas().groups))
+    return (*dict.fromkeys(atlas().groups), *atlas().sets)
 
 
 def stickers(size: int, group: str = "", limit: int = PICTURES_MOST) -> Found:
     """Every thing many times: on each background, a little turned, moved and scaled; the same pictures every time."""
     found = atlas()
-    if group and group not in found.groups:
-        raise InvalidTask(f"There are no stickers called {group!r}.", f"Choose one of: {', '.join(groups())}.")
-    chosen = [k for k, own in enumerate(found.groups) if own == group or (not group and own not in APART)]
+    chosen = found.members(group)
     each = max(10, WANTED // len(chosen))
     if limit < len(chosen):  # for a look at them
         chosen, each = chosen[:: len(chosen) // limit][:limit], 1
@@ -187,6 +194,8 @@ def digits(size: int) -> Found:
 
 def library(size: int, home: Path, owner: str | None = None, limit: int = PICTURES_MOST) -> Found:
     """All pictures and cut-outs of the studio's library, newest first."""
+    from studio.library import Library  # a training on stickers runs where the studio is not installed
+
     found = [
         (f"{asset.name or asset.id[:8]}", asset.path.read_bytes()) for asset in Library(home).pictures(owner, limit)
     ]

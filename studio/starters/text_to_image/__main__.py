@@ -1,0 +1,3 @@
+from studio.starters.text_to_image.recipe import main
+
+main()
