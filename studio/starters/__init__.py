@@ -1,4 +1,5 @@
-"""Recipes of the weights that ship with the studio, for one GPU and minutes. They run, slowly, on any device.
+"""Recipes for starter weights that compose their scenes on the training device: for one GPU and minutes; they run, slowly,
+on any device. The shipped detector was last tuned by one of them, the other shipped weights were made by `studio.train`.
 
     python -m studio.starters.atlas world.zip                                     # where the emoji font is
     python -m studio.starters.atlas everything.zip --of everything --cell 72
