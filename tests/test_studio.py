@@ -73,7 +73,7 @@ def test_a_draft_stays_out_of_the_library(studio):
 def test_wrong_requests_are_refused_before_they_are_queued(studio):
     with pytest.raises(NotFound, match="no model 'nobody'"):
         studio.submit("nobody", {})
-    with pytest.raises(InvalidTask, match="steps"):
+    with pytest.raises(InvalidTask, match="Steps must be at least 1"):
         studio.submit("paced", {"steps": 0})
     with pytest.raises(NotFound, match="picture"):
         studio.submit("classic-faces", {"image": "f" * 64})
@@ -189,7 +189,7 @@ def ask(studio, results, **fields):
 
 def test_a_question_is_answered(studio):
     assert studio.explore("paced", "look", {"steps": 2}).data == {"op": "look"}
-    with pytest.raises(InvalidTask, match="args"):
+    with pytest.raises(InvalidTask, match="Args"):
         studio.explore("paced", "look", [1])
 
 
