@@ -50,7 +50,8 @@ studio.chart = (holder, first) => {
     const lines = spec.lines.map((line, index) => ({ ...line, hue: line.hue || studio.series(index), raw: line.points.filter(([, y]) => usable(y)) }))
       .map((line) => ({ ...line, shown: line.dots ? line.raw : studio.smooth(line.raw, spec.smooth || 0) }));
     const all = lines.flatMap((line) => line.shown);
-    canvas.setAttribute("aria-label", lines.map((line) => `${line.name} ${studio.figure(line.shown.at(-1)?.[1])}`).join(", "));
+    const ends = lines.map((line) => `${line.name} ${studio.figure(line.shown.at(-1)?.[1])}`);
+    canvas.setAttribute("aria-label", ends.join(", ") || "Nothing to plot yet");
     if (!all.length) { c.fillStyle = text; c.fillText(spec.log ? "Nothing above zero to show" : "Nothing yet", 8, height / 2); place = null; return; }
     const scale = (y) => (spec.log ? Math.log10(y) : y);
     let [x0, x1] = [Math.min(...all.map((p) => p[0])), Math.max(...all.map((p) => p[0]))];
