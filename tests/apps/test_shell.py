@@ -40,6 +40,12 @@ def test_the_page_has_every_tab_and_no_file_component(studio):
     assert not [block for block in page.blocks.values() if isinstance(block, serving)]
 
 
+def test_what_the_first_model_draws_is_there_before_the_page_has_loaded(studio):
+    hints = next(block for block in build(studio).blocks.values() if block.elem_id == "generate-hints")
+    assert hints.value == generate.known(studio, "starter")
+    assert len(hints.value["things"]) == 4
+
+
 def test_no_callback_is_an_api_or_waits_in_gradios_queue(studio):
     for fn in build(studio).fns.values():
         assert fn.queue is False
@@ -212,3 +218,8 @@ def test_an_empty_seed_is_drawn_and_zero_is_zero(studio):
     assert studio.submit("starter", generate.task_fields({**base, "seed": "0"})).task.seed == 0
     with pytest.raises(InvalidTask, match="seed"):
         studio.submit("starter", generate.task_fields({**base, "seed": "many"}))
+
+
+def test_details_are_told_in_words(studio):
+    assert widgets._plain([[300.0, 180.0, 1], [2.5, 3.0, 0]]) == "300, 180, 1; 2.5, 3, 0"
+    assert (widgets._plain(True), widgets._plain(False)) == ("yes", "no")
