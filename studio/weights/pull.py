@@ -166,7 +166,8 @@ def make_room(folder: Path, needed: int, title: str) -> None:
     free = free_bytes(folder)
     if needed > 0 and needed + ROOM > free:
         raise DiskFull(
-            f"{title} needs {needed / 1e6:.0f} MB, but the disk has {free / 1e6:.0f} MB free.",
+            f"{title} needs {needed / 1e6:.0f} MB beside the {ROOM / 1e6:.0f} MB that stay free; the disk has "
+            f"{free / 1e6:.0f} MB left.",
             "Remove models you do not need.",
         )
 

@@ -120,9 +120,9 @@ def ends(bench: Bench, fill: Callable[[], None], free: Callable[[], None]) -> di
 
 @contextmanager
 def small_disk() -> Iterator[Path]:
-    """A tmpfs of 40 MB. Raises CalledProcessError where that is not allowed."""
+    """A tmpfs of 160 MB, more than stays free. Raises CalledProcessError where that is not allowed."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder], check=True)
         try:
             yield Path(folder)
         finally:
