@@ -86,7 +86,10 @@ studio.kinds.compress = ({ root, trigger }) => {
     h("p", { class: "note" }, machine()));
   const machine = () => {
     const { name, cores, features } = about.machine;
-    return `Measured here: ${name}, ${studio.count(cores, "core")}${features.includes("amx") ? ", AMX" : features.includes("vnni") ? ", VNNI" : ", no VNNI: 8 bits may not be faster"}. Each variant runs in a process of its own, in turns.`;
+    const has = [["amx", "AMX"], ["vnni", "VNNI"], ["bf16", "bf16"]].filter(([key]) => features.includes(key));
+    const slow = features.includes("amx") || features.includes("vnni") ? "" : ", no VNNI: 8 bits may not be faster";
+    const said = has.map(([, title]) => `, ${title}`).join("") + slow;
+    return `Measured here: ${name}, ${studio.count(cores, "core")}${said}. Each variant runs in a process of its own, in turns.`;
   };
   const variants = () => {
     const groups = new Map();
