@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from studio import files
 from studio.ops.boxes import nms, xywh_to_xyxy
@@ -71,9 +72,11 @@ def network(classes: int = len(DETECTOR_CLASSES), *, class_gain: float | None = 
     from studio.nets.torchvision_guard import install
 
     install()
+    open_image = Image.open
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
+    Image.open = open_image  # ultralytics' own wants a package that is not here where a file is no picture
     model = DetectionModel("yolo11n.yaml", nc=classes, verbose=False)
     gains = {} if class_gain is None else {"cls": class_gain}
     model.args = IterableSimpleNamespace(**{**DEFAULT_CFG_DICT, **gains})  # box 7.5, class 0.5, dfl 1.5
