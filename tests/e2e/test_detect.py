@@ -43,7 +43,7 @@ def test_an_example_is_found_by_one_click(window):
 def test_the_confidence_filters_while_it_moves(window):
     page = found(window().page)
     slide(page, 0.5)
-    page.wait_for_function(f"document.querySelector('{HEAD}').textContent.includes('1 below this confidence')")
+    page.wait_for_function(f"document.querySelector('{HEAD}')?.textContent.includes('1 below this confidence')")
     assert page.inner_text(HEAD).startswith("2 found")
 
 
@@ -75,7 +75,7 @@ def test_the_class_filter_needs_no_press_of_find(window):
     box, head = page.locator("ul[role=listbox]").bounding_box(), page.locator(".tab-wrapper >> nth=0").bounding_box()
     assert box["y"] >= head["y"] + head["height"]
     page.click("ul[role=listbox] >> text=dog")
-    page.wait_for_function(f"document.querySelector('{HEAD}').textContent.startsWith('2 found')")
+    page.wait_for_function(f"document.querySelector('{HEAD}')?.textContent.startsWith('2 found')")
     assert page.inner_text("#detect-stage .finds-class >> nth=0").split() == ["dog", "2"]
 
 
